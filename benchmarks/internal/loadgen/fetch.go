@@ -19,12 +19,12 @@ func (l *loop) fetch() (Result, error) {
 }
 
 func (l *loop) fetchFor(d time.Duration) error {
-	end := time.Since(l.start) + d
+	end := l.tick() + d
 	for {
 		if err := l.fetchOne(); err != nil {
 			return err
 		}
-		if time.Since(l.start) >= end {
+		if l.tick() >= end {
 			return nil
 		}
 	}
@@ -36,7 +36,7 @@ func (l *loop) fetchOne() error {
 		return err
 	}
 	defer syscall.Close(fd)
-	began := time.Since(l.start)
+	began := l.tick()
 	var pos int64
 	for {
 		n, err := blockingRead(fd, l.buf)
@@ -55,6 +55,6 @@ func (l *loop) fetchOne() error {
 		return fmt.Errorf("got %d bytes of %d", pos, l.cfg.FileSize)
 	}
 	l.ops += pos >> 20
-	l.latency.Record(time.Since(l.start) - began)
+	l.latency.Record(l.tick() - began)
 	return nil
 }

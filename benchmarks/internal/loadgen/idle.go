@@ -48,7 +48,7 @@ func (l *loop) rehearse() error {
 // settledRSS reads the server's memory after the settling time, in which a
 // connection that the server closes is an error.
 func (l *loop) settledRSS() (int64, error) {
-	end := time.Since(l.start) + l.cfg.Settle
+	end := l.tick() + l.cfg.Settle
 	err := l.run(nil, func() bool {
 		l.progress = l.now // no answers are expected
 		return l.now >= end

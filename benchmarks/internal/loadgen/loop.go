@@ -110,7 +110,7 @@ func (l *loop) run(p pacer, stop func() bool) error {
 
 // runFor handles events for a time.
 func (l *loop) runFor(p pacer, d time.Duration) error {
-	end := time.Since(l.start) + d
+	end := l.tick() + d
 	return l.run(p, func() bool { return l.now >= end })
 }
 
@@ -133,7 +133,7 @@ func (l *loop) mark() (m mark, err error) {
 	if m.machine, err = proc.ReadMachine(); err != nil {
 		return m, err
 	}
-	m.at = time.Since(l.start)
+	m.at = l.tick()
 	return m, nil
 }
 

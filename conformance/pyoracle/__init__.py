@@ -1,0 +1,1 @@
+"""The parts of the oracle: what CPython's asyncio does with a scenario."""

@@ -1,0 +1,51 @@
+// Echo-bench-server echoes whatever it receives and prints nothing per
+// message: it is the server to measure the library with.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"github.com/gostrand/strand"
+)
+
+// echo sends back what it receives. It does not look at Writable: a peer that
+// sends without reading is stopped by the pause below.
+type echo struct {
+	strand.NopProtocol
+	t strand.Transport
+}
+
+func newEcho() *echo { return new(echo) }
+
+func (e *echo) ConnectionMade(t strand.Transport) { e.t = t }
+func (e *echo) DataReceived(data []byte)          { e.t.Write(data) } // an error also ends the connection
+func (e *echo) PauseWriting()                     { e.t.PauseReading() }
+func (e *echo) ResumeWriting()                    { e.t.ResumeReading() }
+
+func main() {
+	network := flag.String("net", "tcp", "network: tcp or unix")
+	addr := flag.String("addr", "127.0.0.1:8888", "address to listen on")
+	flag.Parse()
+	if err := run(*network, *addr); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(network, addr string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	server, err := strand.CreateServer(ctx, network, addr, newEcho, nil)
+	if err != nil {
+		return err
+	}
+	for _, a := range server.Addrs() {
+		fmt.Println("listening on", a)
+	}
+	<-ctx.Done()
+	return server.Shutdown(context.Background())
+}

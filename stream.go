@@ -1,0 +1,394 @@
+package strand
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/gostrand/strand/internal/sendq"
+	"github.com/gostrand/strand/internal/sockio"
+)
+
+// stream is the transport of everything that carries a byte stream. It is put
+// together from mechanisms that have a file each: the life cycle and flow
+// control (pure state), the dispatcher (who may run callbacks), the reader and
+// the writer. What is here is the transport's methods, and the end of it.
+//
+// Two goroutines work for a stream. The reader (run) lives as long as the
+// connection: it reads, runs the callbacks, and when the end is decided it
+// closes the descriptor and runs ConnectionLost. The writer (writeLoop) exists
+// while there is a backlog.
+type stream struct {
+	// Fixed before the reader starts.
+	cfg     *config
+	conn    net.Conn
+	local   net.Addr
+	remote  net.Addr
+	raw     syscall.RawConn // conn's, for the fast path
+	kind    sockio.Kind     // None: conn is only used through its methods
+	server  *Server         // whose connection this is, or nil
+	created int64           // Unix time in nanoseconds
+	origin  []byte          // the stack of the creation, in Debug
+	made    chan error      // nil, or receives once: what the creating call has to return
+
+	d       dispatcher
+	proto   atomic.Pointer[binding]
+	gate    atomic.Bool  // reading is not allowed now: paused, at EOF, or closing
+	arrived atomic.Int64 // bytes received, counted for IdleTimeout only
+
+	// Used by the reader goroutine alone.
+	holdsTurn bool
+	readSize  int
+
+	mu          sync.Mutex
+	life        lifecycle     // mu
+	flow        flowControl   // mu
+	out         sendq.Queue   // mu
+	sent        int64         // mu; bytes the kernel has taken
+	fd          int           // mu; the descriptor while the reader is inside raw.Read, else -1
+	writing     bool          // mu; a writer goroutine exists
+	paused      bool          // mu; PauseReading
+	interrupted bool          // mu; the read deadline is in the past to wake the reader
+	inConn      int           // mu; goroutines inside a Read or Write of a foreign conn
+	parked      chan struct{} // mu; closed to wake the reader, which waits there
+	closer      chan struct{} // mu; closed when conn.Close has returned
+	limits      *limits       // mu; timers, made when the first is needed, nil before
+	ending      *ending       // mu; context and done channel, made when asked for
+
+	next, prev *stream // the server's list, under its lock
+}
+
+// binding is a protocol with its abilities looked up.
+type binding struct {
+	Protocol
+	buffered BufferedProtocol // nil if it is none
+}
+
+func bind(p Protocol) *binding {
+	b := &binding{Protocol: p}
+	b.buffered, _ = p.(BufferedProtocol)
+	return b
+}
+
+// ending is what lets others wait for the end.
+type ending struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when the phase is gone
+}
+
+// newStream takes conn over. The caller starts run.
+func newStream(conn net.Conn, cfg *config) *stream {
+	s := &stream{
+		cfg:     cfg,
+		conn:    conn,
+		local:   conn.LocalAddr(),
+		remote:  conn.RemoteAddr(),
+		created: time.Now().UnixNano(),
+		fd:      -1,
+	}
+	s.raw, s.kind = sockio.Of(conn)
+	s.d.owner, s.d.cfg = s, cfg
+	s.flow.low, s.flow.high = cfg.low, cfg.high
+	if cfg.debug {
+		s.origin = debug.Stack()
+	}
+	return s
+}
+
+// finish is the end of the reader goroutine and of the connection. Each of its
+// steps is deferred behind the one before, because a callback that calls
+// runtime.Goexit takes the goroutine away, but not its deferred calls.
+func (s *stream) finish() {
+	s.awaitEnd()
+	s.enter()
+	defer s.gone()
+	defer s.lose()
+	s.d.seal()
+}
+
+// awaitEnd waits until the end is decided and nobody else uses the conn.
+func (s *stream) awaitEnd() {
+	s.mu.Lock()
+	for s.life.phase < ended || s.writing {
+		s.parkLocked()
+		s.mu.Lock()
+	}
+	closer := s.closer
+	s.mu.Unlock()
+	if closer != nil {
+		<-closer
+	}
+}
+
+// lose closes the descriptor, and then tells the protocol: ConnectionLost may
+// want to listen on the same address again.
+func (s *stream) lose() {
+	if s.closer == nil { // no lock: nobody starts one any more
+		s.closeConn()
+	}
+	s.mu.Lock()
+	s.life.advance(lost)
+	made, cause := s.life.made, s.life.cause
+	s.mu.Unlock()
+	if made {
+		s.d.run(func() { s.proto.Load().ConnectionLost(cause) })
+	}
+}
+
+// gone survives ConnectionLost, whatever it does.
+func (s *stream) gone() {
+	s.mu.Lock()
+	s.life.advance(gone)
+	if s.ending != nil {
+		close(s.ending.done)
+	}
+	s.mu.Unlock()
+	s.leave()
+	if s.server != nil {
+		s.server.detach(s)
+	}
+	s.reportMade(s.notMade())
+}
+
+// notMade is why a creating call failed whose ConnectionMade did not return.
+func (s *stream) notMade() error {
+	var panicked *PanicError
+	if errors.As(s.life.cause, &panicked) {
+		return panicked
+	}
+	return closedError{s.life.cause}
+}
+
+// endLocked decides the end, if it is not decided yet: nothing is read or
+// written from here on, and whoever waits on the connection is woken.
+func (s *stream) endLocked(cause error) {
+	if s.life.end(cause) {
+		s.endedLocked()
+	}
+}
+
+func (s *stream) endedLocked() {
+	if !s.life.graceful() {
+		s.flow.drop()
+	}
+	if !s.writing {
+		s.out.Reset() // otherwise the writer may be reading from it, and resets it on leaving
+	}
+	s.limits.stop()
+	if s.ending != nil {
+		s.ending.cancel(causeOf(s.life.cause))
+	}
+	s.stopReadingLocked()
+	if s.writing && s.kind != sockio.None {
+		s.conn.SetWriteDeadline(longAgo) // wakes the writer; on a closed conn nothing has to
+	}
+	if s.inConn > 0 {
+		s.closer = make(chan struct{})
+		go s.closeForeign(s.closer)
+	}
+}
+
+// fail ends the connection because of err.
+func (s *stream) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failLocked(err)
+}
+
+func (s *stream) failLocked(err error) {
+	if s.life.phase < ended && s.cfg.debug {
+		s.cfg.log.Debug("strand: connection failed", "error", err, "transport", s)
+	}
+	s.endLocked(err)
+}
+
+// closeForeign closes a conn in whose methods a goroutine of ours is: only its
+// Close is sure to bring that back, and it may itself take long, so that this
+// is a goroutine of its own. It takes the turn, for while a callback runs the
+// descriptor stays open.
+func (s *stream) closeForeign(done chan<- struct{}) {
+	defer close(done)
+	s.d.enter()
+	defer s.d.leave()
+	s.closeConn()
+}
+
+// closeConn closes the descriptor. The end is decided, so that the life cycle
+// may be looked at without the lock.
+func (s *stream) closeConn() {
+	if c, ok := s.conn.(*tls.Conn); ok && !s.life.graceful() {
+		c.NetConn().Close() // tls.Conn's Close would take up to 5 s to say goodbye
+	}
+	if err := s.conn.Close(); err != nil && s.cfg.debug {
+		s.cfg.log.Debug("strand: close failed", "error", err, "transport", s)
+	}
+}
+
+// callbackOwner
+
+func (s *stream) runUrgent() {
+	for {
+		s.mu.Lock()
+		e := s.flow.next()
+		s.mu.Unlock()
+		p := s.proto.Load()
+		switch e {
+		case noEdge:
+			return
+		case pauseEdge:
+			s.d.run(p.PauseWriting)
+		case resumeEdge:
+			s.d.run(p.ResumeWriting)
+		}
+	}
+}
+
+func (s *stream) callbackFailed(err *PanicError) {
+	s.cfg.log.Error("strand: callback panicked", "error", err, "stack", string(err.Stack), "transport", s)
+	s.fail(err)
+}
+
+// LogValue is what a log record shows of the transport.
+func (s *stream) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("local", addrString(s.local)), slog.String("remote", addrString(s.remote)))
+}
+
+func addrString(a net.Addr) string {
+	if a == nil {
+		return ""
+	}
+	return a.String()
+}
+
+// BaseTransport
+
+func (s *stream) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closeLocked()
+	return nil
+}
+
+func (s *stream) closeLocked() {
+	if !s.life.close(s.pendingLocked()) {
+		return
+	}
+	if s.life.phase == ended {
+		s.endedLocked()
+		return
+	}
+	s.limitsLocked().startClose()
+	s.stopReadingLocked()
+}
+
+func (s *stream) Abort() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.life.abort() {
+		s.endedLocked()
+	}
+}
+
+func (s *stream) IsClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.life.isClosing()
+}
+
+func (s *stream) ExtraInfo(name string) any {
+	switch name {
+	case ExtraSocket:
+		if sc, ok := s.conn.(syscall.Conn); ok {
+			if raw, err := sc.SyscallConn(); err == nil {
+				return controlOnly{raw}
+			}
+		}
+	case ExtraSockname:
+		return addrOrNil(s.local)
+	case ExtraPeername:
+		return addrOrNil(s.remote)
+	}
+	return nil
+}
+
+// addrOrNil keeps a nil address a nil any.
+func addrOrNil(a net.Addr) any {
+	if a == nil {
+		return nil
+	}
+	return a
+}
+
+func (s *stream) Context() context.Context { return s.endingOf().ctx }
+
+func (s *stream) Done() <-chan struct{} { return s.endingOf().done }
+
+// endingOf makes what Context and Done return, on the first call: most
+// connections never need it.
+func (s *stream) endingOf() *ending {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending == nil {
+		s.ending = &ending{done: make(chan struct{})}
+		s.ending.ctx, s.ending.cancel = context.WithCancelCause(context.Background())
+		if s.life.phase >= ended {
+			s.ending.cancel(causeOf(s.life.cause))
+		}
+		if s.life.phase == gone {
+			close(s.ending.done)
+		}
+	}
+	return s.ending
+}
+
+// causeOf is what a context is cancelled with: a clean end has a name there.
+func causeOf(cause error) error {
+	if cause == nil {
+		return net.ErrClosed
+	}
+	return cause
+}
+
+func (s *stream) CallSoon(fn func()) bool { return s.d.post(fn) }
+
+func (s *stream) CallLater(d time.Duration, fn func()) *Timer { return s.d.callLater(d, fn) }
+
+// Transport
+
+func (s *stream) SetProtocol(p Protocol) {
+	if isNil(p) {
+		panic("strand: SetProtocol(nil)")
+	}
+	s.proto.Store(bind(p))
+}
+
+func (s *stream) Protocol() Protocol { return s.proto.Load().Protocol }
+
+func (s *stream) LocalAddr() net.Addr { return s.local }
+
+func (s *stream) RemoteAddr() net.Addr { return s.remote }
+
+// controlOnly is the part of a descriptor that users may touch: reading and
+// writing behind the transport's back would break the order of the bytes
+// (XI-02).
+type controlOnly struct{ raw syscall.RawConn }
+
+func (c controlOnly) Control(f func(fd uintptr)) error { return c.raw.Control(f) }
+func (controlOnly) Read(func(fd uintptr) bool) error   { return os.ErrInvalid }
+func (controlOnly) Write(func(fd uintptr) bool) error  { return os.ErrInvalid }
+
+var (
+	_ Transport       = (*stream)(nil)
+	_ callbackOwner   = (*stream)(nil)
+	_ slog.LogValuer  = (*stream)(nil)
+	_ syscall.RawConn = controlOnly{}
+)

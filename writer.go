@@ -1,0 +1,335 @@
+package strand
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/gostrand/strand/internal/sockio"
+)
+
+// WriteTransport
+
+func (s *stream) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.acceptLocked(len(p)); err != nil || len(p) == 0 {
+		return 0, err
+	}
+	n := 0
+	if !s.pendingLocked() {
+		var err error
+		if n, err = s.sendLocked(p); err != nil {
+			return 0, err
+		}
+	}
+	if n < len(p) {
+		s.out.Append(p[n:])
+		s.queuedLocked(len(p) - n)
+	}
+	return len(p), nil
+}
+
+func (s *stream) WriteLines(bufs ...[]byte) (int, error) {
+	size := 0
+	for _, b := range bufs {
+		size += len(b)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.acceptLocked(size); err != nil || size == 0 {
+		return 0, err
+	}
+	n := 0
+	if !s.pendingLocked() {
+		var err error
+		if n, err = s.sendvLocked(bufs); err != nil {
+			return 0, err
+		}
+	}
+	if n < size {
+		skip := n
+		for _, b := range bufs {
+			k := min(skip, len(b))
+			skip -= k
+			s.out.Append(b[k:])
+		}
+		s.queuedLocked(size - n)
+	}
+	return size, nil
+}
+
+// acceptLocked decides whether size more bytes are taken. The order of the
+// refusals is the reference's (WR-03).
+func (s *stream) acceptLocked(size int) error {
+	if err := s.life.refusal(); err != nil {
+		return err
+	}
+	if s.cfg.max > 0 && s.flow.size > 0 && s.flow.size+size > s.cfg.max {
+		return ErrBufferFull
+	}
+	return nil
+}
+
+// pendingLocked reports whether output, or the end of it, is on its way: then
+// everything new goes behind it. "No backlog and no writer" is decided under
+// the lock, before the socket is tried.
+func (s *stream) pendingLocked() bool { return s.writing || s.out.Len() > 0 }
+
+// queuedLocked is the one place through which all output passes that the
+// kernel has not taken: n bytes were appended to the backlog.
+func (s *stream) queuedLocked(n int) {
+	s.flow.add(n)
+	s.edgesLocked()
+	s.startWriterLocked()
+}
+
+// edgesLocked has the protocol told of the water marks crossed, in turn.
+func (s *stream) edgesLocked() {
+	if s.flow.due() {
+		s.d.signalUrgent()
+	}
+}
+
+// sendLocked tries the socket without blocking and returns how much it took.
+func (s *stream) sendLocked(p []byte) (int, error) {
+	switch {
+	case s.kind == sockio.None:
+		return 0, nil // only the writer goroutine may block in a foreign conn
+	case s.fd >= 0:
+		n, err := sockio.Send(s.kind, uintptr(s.fd), p)
+		return s.triedLocked(n, err)
+	}
+	return s.sendvLocked([][]byte{p})
+}
+
+// sendvLocked is sendLocked for several pieces.
+func (s *stream) sendvLocked(bufs [][]byte) (n int, err error) {
+	switch {
+	case s.kind == sockio.None:
+		return 0, nil
+	case s.fd >= 0: // the reader is inside raw.Read, which keeps the descriptor open
+		n, err = sockio.Sendv(s.kind, uintptr(s.fd), bufs)
+	default:
+		ferr := s.raw.Write(func(fd uintptr) bool {
+			n, err = sockio.Sendv(s.kind, fd, bufs)
+			return true
+		})
+		if ferr != nil {
+			n, err = 0, ferr
+		}
+	}
+	return s.triedLocked(n, err)
+}
+
+// triedLocked takes the outcome of a try: a socket error ends the connection
+// and goes to the caller (WR-07).
+func (s *stream) triedLocked(n int, err error) (int, error) {
+	s.sent += int64(n)
+	if err == nil || err == syscall.EAGAIN {
+		return n, nil
+	}
+	err = s.opError("write", err)
+	s.failLocked(err)
+	return 0, err
+}
+
+func (s *stream) WriteEOF() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !s.CanWriteEOF():
+		return errors.ErrUnsupported
+	case s.life.isClosing() || s.life.sending != sendOpen:
+		return nil
+	}
+	s.life.sending = sendEOF
+	if s.kind != sockio.None && !s.pendingLocked() {
+		return s.sendEOFLocked()
+	}
+	s.startWriterLocked()
+	return nil
+}
+
+// closeWriter is the ability to half-close that net.TCPConn, net.UnixConn and
+// tls.Conn have.
+type closeWriter interface{ CloseWrite() error }
+
+func (s *stream) CanWriteEOF() bool {
+	_, ok := s.conn.(closeWriter)
+	return ok
+}
+
+func (s *stream) WriteBufferSize() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flow.size
+}
+
+func (s *stream) WriteBufferLimits() (low, high int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flow.low, s.flow.high
+}
+
+func (s *stream) SetWriteBufferLimits(high, low int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.flow.setLimits(high, low)
+	if s.life.phase < ended {
+		s.edgesLocked()
+	}
+	return err
+}
+
+func (s *stream) Writable() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flow.writable() && !s.life.isClosing()
+}
+
+// The writer goroutine. It never runs a callback: a callback may wait for
+// output to drain.
+
+// startWriterLocked starts the writer if there is none.
+func (s *stream) startWriterLocked() {
+	if s.writing {
+		return
+	}
+	s.writing = true
+	if s.cfg.writeTimeout > 0 {
+		l := s.limitsLocked()
+		l.write.start(s.cfg.writeTimeout, l.checkWrite)
+	}
+	go s.writeLoop()
+}
+
+// writeLoop drains the backlog. That it is done is said only after it has left
+// RawConn.Write, where a try of Write would have to wait for it.
+func (s *stream) writeLoop() {
+	w := writer{s: s}
+	for {
+		var err error
+		if s.kind == sockio.None {
+			err = s.writeConn()
+		} else {
+			err = s.raw.Write(w.onWritable)
+		}
+		if s.written(err) {
+			return
+		}
+	}
+}
+
+// writer is what the writer goroutine of the fast path needs.
+type writer struct {
+	s    *stream
+	bufs [][]byte
+}
+
+// onWritable sends until the backlog is empty, and returns false to wait for
+// room.
+func (w *writer) onWritable(fd uintptr) bool {
+	s := w.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.life.phase < ended && s.out.Len() > 0 {
+		w.bufs = s.out.Bufs(w.bufs[:0], 16)
+		n, err := sockio.Sendv(s.kind, fd, w.bufs)
+		if n > 0 {
+			s.drainedLocked(n)
+		}
+		if err == syscall.EAGAIN {
+			return false
+		}
+		if err != nil {
+			s.failLocked(s.opError("write", err))
+		}
+	}
+	return true
+}
+
+// drainedLocked takes n bytes off the backlog.
+func (s *stream) drainedLocked(n int) {
+	s.sent += int64(n)
+	s.out.Consume(n)
+	s.flow.sub(n)
+	s.edgesLocked()
+}
+
+// writeConn writes the first piece of the backlog to a foreign conn. A byte
+// counts as buffered until Write has returned.
+func (s *stream) writeConn() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.out.Head()
+	if s.life.phase >= ended || len(p) == 0 {
+		return nil
+	}
+	s.inConn++
+	s.mu.Unlock()
+	n, err := s.conn.Write(p)
+	s.mu.Lock()
+	s.inConn--
+	if s.life.phase < ended {
+		s.drainedLocked(n)
+	}
+	return err
+}
+
+// written is called when the writer has come out of the conn, and reports
+// whether it is to end. If output ends here, this is where the end is passed
+// on.
+func (s *stream) written(err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.life.phase >= ended:
+		s.out.Reset()
+		return s.writerGoneLocked()
+	case errors.Is(err, os.ErrDeadlineExceeded) && s.kind != sockio.None:
+		s.conn.SetWriteDeadline(time.Time{}) // somebody else's; it means nothing to us
+		return false
+	case err != nil:
+		s.failLocked(err)
+		return false
+	case s.out.Len() > 0:
+		return false
+	case s.life.sending == sendEOF:
+		if err := s.sendEOFLocked(); err != nil && s.cfg.debug {
+			s.cfg.log.Debug("strand: half close failed", "error", err, "transport", s)
+		}
+		return false
+	}
+	if s.life.phase == closing {
+		s.endLocked(nil)
+	}
+	return s.writerGoneLocked()
+}
+
+func (s *stream) writerGoneLocked() bool {
+	s.writing = false
+	if s.limits != nil {
+		s.limits.write.stop()
+	}
+	if s.parked != nil && s.life.phase >= ended {
+		s.wakeReaderLocked()
+	}
+	return true
+}
+
+// sendEOFLocked closes the sending side. An error of it is not the connection's
+// end: the reading side will hear of what is wrong (HC-06).
+func (s *stream) sendEOFLocked() error {
+	s.life.sending = sendClosed
+	if s.kind != sockio.None {
+		return s.conn.(closeWriter).CloseWrite()
+	}
+	s.inConn++
+	s.mu.Unlock() // a foreign conn may take its time
+	err := s.conn.(closeWriter).CloseWrite()
+	s.mu.Lock()
+	s.inConn--
+	return err
+}
