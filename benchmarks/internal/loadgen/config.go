@@ -37,8 +37,13 @@ type Config struct {
 	PID      int           // the server's process, measured in the same window; 0 = none
 }
 
-// maxSize bounds a message so that one always fits the pattern and the buffer.
-const maxSize = 64 << 10
+const (
+	// maxSize bounds a message so that one always fits the pattern and the buffer.
+	maxSize = 64 << 10
+	// A datagram begins with its number, 8 bytes; the rest is the pattern at
+	// number times size, from the socket's own start on.
+	datagramHeader = 8
+)
 
 func (c Config) validate() error {
 	switch {

@@ -10,12 +10,8 @@ import (
 	"unsafe"
 )
 
-// A datagram begins with its number, 8 bytes; the rest is the pattern at
-// number times size, from the socket's own start on.
-const (
-	datagramHeader = 8
-	answerLimit    = 200 * time.Millisecond // after which a datagram counts as lost
-)
+// answerLimit is the time after which a datagram counts as lost.
+const answerLimit = 200 * time.Millisecond
 
 // mmsghdr is the kernel's struct of that name.
 type mmsghdr struct {

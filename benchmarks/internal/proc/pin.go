@@ -4,6 +4,7 @@ package proc
 
 import (
 	"fmt"
+	"math/bits"
 	"syscall"
 	"unsafe"
 )
@@ -19,6 +20,17 @@ func OneCPU(cpu int) (CPUSet, error) {
 	}
 	s[cpu/64] = 1 << (cpu % 64)
 	return s, nil
+}
+
+// List returns the members, in ascending order.
+func (s CPUSet) List() []int {
+	var cpus []int
+	for i, word := range s {
+		for ; word != 0; word &= word - 1 {
+			cpus = append(cpus, i*64+bits.TrailingZeros64(word))
+		}
+	}
+	return cpus
 }
 
 // ThreadAffinity returns the set of the calling thread.

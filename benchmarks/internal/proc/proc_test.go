@@ -4,6 +4,7 @@ package proc
 
 import (
 	"os"
+	"slices"
 	"testing"
 	"time"
 )
@@ -48,6 +49,10 @@ func TestOneCPU(t *testing.T) {
 	s, err := OneCPU(65)
 	if err != nil || s[1] != 2 || s[0] != 0 {
 		t.Errorf("set %v, %v", s, err)
+	}
+	s[0] = 1<<3 | 1
+	if got := s.List(); !slices.Equal(got, []int{0, 3, 65}) {
+		t.Errorf("list %v, want 0, 3 and 65", got)
 	}
 	if _, err := OneCPU(-1); err == nil {
 		t.Error("processor -1 is accepted")

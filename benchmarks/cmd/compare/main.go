@@ -1,0 +1,178 @@
+//go:build linux
+
+// Command compare builds the echo servers it finds, loads them in turn and
+// prints how they compare with a plain net.Conn loop. Run it in benchmarks/:
+//
+//	go run ./cmd/compare -pin -scenario 'tcp-64'
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/gostrand/strand/benchmarks/internal/peers"
+	"github.com/gostrand/strand/benchmarks/internal/report"
+	"github.com/gostrand/strand/benchmarks/internal/runner"
+	"github.com/gostrand/strand/benchmarks/internal/scenario"
+)
+
+// options are the command line's.
+type options struct {
+	scenarios []scenario.Scenario
+	servers   []string
+	rounds    int
+	warmup    time.Duration
+	duration  time.Duration
+	pin       bool
+	noise     float64
+	retries   int
+	fileSize  int64
+	markdown  string
+	svg       string
+	json      string
+}
+
+func main() {
+	// The children are tied to this thread; see runner.Runner.
+	runtime.LockOSThread()
+	o, err := parse()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "compare:", err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := compare(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "compare:", err)
+		os.Exit(1)
+	}
+}
+
+func parse() (options, error) {
+	var o options
+	expression := flag.String("scenario", "", "measure only scenarios whose name matches this regular expression")
+	names := flag.String("servers", strings.Join(peers.Names(), ","), "servers to measure; ratios need "+peers.Base)
+	list := flag.Bool("list", false, "print the scenarios and end")
+	flag.IntVar(&o.rounds, "rounds", 5, "how often every server is measured under every scenario")
+	flag.DurationVar(&o.warmup, "warmup", 500*time.Millisecond, "load before the measured window")
+	flag.DurationVar(&o.duration, "duration", 2*time.Second, "the measured window")
+	flag.BoolVar(&o.pin, "pin", false, "pin the server to one processor and the client to another")
+	flag.Float64Var(&o.noise, "noise", 0.10, "a run is disturbed if others take more than this share of all processors")
+	flag.IntVar(&o.retries, "retries", 2, "how often a disturbed run is repeated before it is marked")
+	flag.Int64Var(&o.fileSize, "filesize", 1<<30, "bytes of the file that is sent")
+	flag.StringVar(&o.markdown, "md", "", "write the tables to this Markdown file")
+	flag.StringVar(&o.svg, "svg", "", "draw the chart into this SVG file")
+	flag.StringVar(&o.json, "json", "", "write every run to this JSON file")
+	flag.Parse()
+	re, err := regexp.Compile(*expression)
+	if err != nil {
+		return o, err
+	}
+	o.scenarios = scenario.Match(re)
+	if *list {
+		for _, s := range o.scenarios {
+			fmt.Printf("%-16s %s\n", s.Name, s.Title)
+		}
+		os.Exit(0)
+	}
+	o.servers = strings.Split(*names, ",")
+	return o, o.check()
+}
+
+func (o options) check() error {
+	for _, name := range o.servers {
+		if !slices.Contains(peers.Names(), name) {
+			return fmt.Errorf("no server %q; there are %s", name, strings.Join(peers.Names(), ", "))
+		}
+	}
+	switch {
+	case len(o.scenarios) == 0:
+		return fmt.Errorf("no scenario matches; -list prints them")
+	case o.rounds < 1 || o.duration <= 0 || o.warmup < 0:
+		return fmt.Errorf("rounds and duration must be above zero")
+	}
+	return nil
+}
+
+func compare(ctx context.Context, o options) error {
+	root, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(root, "cmd", "compare", "main.go")); err != nil {
+		return fmt.Errorf("run this in the benchmarks directory: %w", err)
+	}
+	dir, err := os.MkdirTemp("", "strand-compare-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+
+	fmt.Fprintln(os.Stderr, "building")
+	servers, left, err := peers.Build(ctx, root, dir, o.servers)
+	if err != nil {
+		return err
+	}
+	out := output{conditions: conditions(o), left: left}
+	fmt.Print(out.preamble())
+
+	r, err := newRunner(o, dir)
+	if err != nil {
+		return err
+	}
+	m := measurement{options: o, runner: r, servers: servers}
+	for _, sc := range o.scenarios {
+		runs := m.scenario(ctx, sc)
+		if ctx.Err() != nil {
+			break // what is complete is still written
+		}
+		out.add(sc, runs)
+		fmt.Println(out.tables[len(out.tables)-1].Text())
+	}
+	return out.write(o)
+}
+
+// newRunner prepares what the scenarios need.
+func newRunner(o options, dir string) (*runner.Runner, error) {
+	r := &runner.Runner{Load: peers.LoadPath(dir), Dir: dir, Warmup: o.warmup, Duration: o.duration, FileSize: o.fileSize}
+	if err := r.Pin(o.pin); err != nil {
+		return nil, err
+	}
+	if err := r.MakeCertificate(); err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(o.scenarios, func(s scenario.Scenario) bool { return s.Kind == scenario.File }) {
+		return r, nil
+	}
+	r.File = filepath.Join(dir, "file")
+	return r, runner.WriteFile(r.File, o.fileSize)
+}
+
+// output collects what is printed and written.
+type output struct {
+	conditions []string
+	left       []peers.LeftOut
+	tables     []report.Table
+	runs       []namedRuns
+}
+
+// namedRuns is the JSON form of a scenario's runs.
+type namedRuns struct {
+	Scenario string       `json:"scenario"`
+	Runs     []report.Run `json:"runs"`
+}
+
+func (out *output) add(sc scenario.Scenario, runs []report.Run) {
+	out.runs = append(out.runs, namedRuns{sc.Name, runs})
+	out.tables = append(out.tables, report.NewTable(sc, runs, peers.Base))
+}

@@ -1,0 +1,22 @@
+//go:build linux
+
+package main
+
+import (
+	"runtime"
+	"testing"
+
+	"github.com/gostrand/strand/benchmarks/internal/loadgen"
+)
+
+func TestNoiseCountsOthersAndSteal(t *testing.T) {
+	cpus := float64(runtime.NumCPU())
+	r := loadgen.Result{Seconds: 1, Busy: 0.6 * cpus, ServerCPU: 0.3 * cpus, ClientCPU: 0.2 * cpus, Steal: 0.05 * cpus}
+	if got := noiseOf(r); got < 0.149 || got > 0.151 {
+		t.Errorf("noise %v, want 0.10 of others and 0.05 of steal", got)
+	}
+	r.Busy = 0
+	if got := noiseOf(r); got < 0.049 || got > 0.051 {
+		t.Errorf("noise %v: coarse ticks must not make it negative", got)
+	}
+}

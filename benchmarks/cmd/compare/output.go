@@ -1,0 +1,52 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/gostrand/strand/benchmarks/internal/report"
+)
+
+// favourite is the server that the chart stresses.
+const favourite = "strand"
+
+// preamble says under which conditions the tables came about and what is
+// missing from them. It is text and Markdown at once.
+func (out *output) preamble() string {
+	var b strings.Builder
+	for _, c := range out.conditions {
+		fmt.Fprintf(&b, "- %s\n", c)
+	}
+	for _, l := range out.left {
+		fmt.Fprintf(&b, "- left out: %s: %s\n", l.Name, l.Reason)
+	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+// write makes the files that were asked for.
+func (out *output) write(o options) error {
+	var markdown strings.Builder
+	markdown.WriteString(out.preamble())
+	for _, t := range out.tables {
+		markdown.WriteString(t.Markdown() + "\n")
+	}
+	raw, err := json.MarshalIndent(out.runs, "", " ")
+	return errors.Join(err,
+		writeIfNamed(o.markdown, markdown.String()),
+		writeIfNamed(o.svg, report.SVG(out.tables, favourite)),
+		writeIfNamed(o.json, string(raw)),
+	)
+}
+
+func writeIfNamed(path, content string) error {
+	if path == "" {
+		return nil
+	}
+	return os.WriteFile(path, []byte(content), 0o644)
+}

@@ -1,0 +1,8 @@
+//go:build !linux
+
+// Command load needs Linux: it is written on epoll and /proc.
+package main
+
+import "log"
+
+func main() { log.Fatal("the benchmarks need Linux") }
