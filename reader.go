@@ -16,26 +16,21 @@ import (
 // descriptor.
 var longAgo = time.Unix(1, 0)
 
-// run is the reader goroutine.
+// run is the reader goroutine. How deep the calls below it go decides whether
+// an idle connection costs a stack of 2 KiB or of 4: what is rare, and what
+// has a large frame, is kept out of their way.
 func (s *stream) run() {
 	defer s.finish()
-	defer s.dropTurn()
 	s.d.protect(s.receiveAll)
-}
-
-// dropTurn gives up the turn that a panic or runtime.Goexit has left the
-// reader with. What is queued is run elsewhere: this goroutine may be dying.
-func (s *stream) dropTurn() {
-	if s.holdsTurn {
-		s.holdsTurn = false
-		go s.d.drain()
-	}
 }
 
 // receiveAll makes the connection and reads until reading is over. A panic of
 // a callback passes through it; protect is around it once, and not around
 // every callback, because a defer for every message has a price.
 func (s *stream) receiveAll() {
+	if s.server != nil && !s.produce() {
+		return
+	}
 	s.watchIdle()
 	if s.kind == sockio.None {
 		s.readPortable()

@@ -476,7 +476,7 @@ func (s *Server) serve(conn net.Conn) {
 	}
 	s.first = c
 	s.mu.Unlock()
-	go c.runAccepted()
+	go c.run()
 }
 
 // detach is the end of a connection.
@@ -508,23 +508,21 @@ func (s *Server) streams() []*stream {
 
 // What a stream does for its server.
 
-// runAccepted is the reader goroutine of an accepted connection: run, after
-// the factory.
-func (s *stream) runAccepted() {
-	defer s.finish()
-	defer s.dropTurn()
-	s.d.protect(s.produceAndReceive)
-}
-
-func (s *stream) produceAndReceive() {
+// produce has the factory make the protocol of an accepted connection, on the
+// connection's own goroutine.
+func (s *stream) produce() bool {
 	p, err := s.server.factory()
 	if err != nil {
-		s.cfg.log.Error("strand: no protocol for a connection", "error", err, "transport", s)
-		s.fail(err)
-		return
+		s.rejected(err)
+		return false
 	}
 	s.proto.Store(bind(p))
-	s.receiveAll()
+	return true
+}
+
+func (s *stream) rejected(err error) {
+	s.cfg.log.Error("strand: no protocol for a connection", "error", err, "transport", s)
+	s.fail(err)
 }
 
 // abortUnfinished aborts a connection whose ConnectionMade is still to come

@@ -108,11 +108,21 @@ func newStream(conn net.Conn, cfg *config) *stream {
 // steps is deferred behind the one before, because a callback that calls
 // runtime.Goexit takes the goroutine away, but not its deferred calls.
 func (s *stream) finish() {
+	s.dropTurn()
 	s.awaitEnd()
 	s.enter()
 	defer s.gone()
 	defer s.lose()
 	s.d.seal()
+}
+
+// dropTurn gives up the turn that a panic or runtime.Goexit has left the
+// reader with. What is queued is run elsewhere: this goroutine may be dying.
+func (s *stream) dropTurn() {
+	if s.holdsTurn {
+		s.holdsTurn = false
+		go s.d.drain()
+	}
 }
 
 // awaitEnd waits until the end is decided and nobody else uses the conn.

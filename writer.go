@@ -11,22 +11,20 @@ import (
 
 // WriteTransport
 
-func (s *stream) Write(p []byte) (int, error) {
+func (s *stream) Write(p []byte) (n int, err error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.acceptLocked(len(p)); err != nil || len(p) == 0 {
-		return 0, err
-	}
-	n := 0
-	if !s.pendingLocked() {
-		var err error
-		if n, err = s.sendLocked(p); err != nil {
-			return 0, err
+	if err = s.acceptLocked(len(p)); err == nil && len(p) > 0 {
+		if !s.pendingLocked() {
+			n, err = s.sendLocked(p)
+		}
+		if err == nil && n < len(p) {
+			s.out.Append(p[n:])
+			s.queuedLocked(len(p) - n)
 		}
 	}
-	if n < len(p) {
-		s.out.Append(p[n:])
-		s.queuedLocked(len(p) - n)
+	s.mu.Unlock()
+	if err != nil {
+		return 0, err
 	}
 	return len(p), nil
 }
