@@ -84,6 +84,7 @@ class Actions:
     async def _sendfile(self, conn, transport, size, bounds):
         with tempfile.TemporaryFile() as f:
             f.write(Source().take(str(size)))
+            f.flush()
             try:
                 sent = await asyncio.get_running_loop().sendfile(
                     transport, f, **bounds)

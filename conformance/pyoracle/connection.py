@@ -132,10 +132,13 @@ class BufferedProtocol(_Stream, asyncio.BufferedProtocol):
     def __init__(self, conn, number, spec):
         super().__init__(conn, number, spec)
         self.buffer = bytearray(spec.get("buffer", 65536))
+        self.view = memoryview(self.buffer)
+        if spec.get("returns") == "bytearray":
+            self.view = self.buffer
 
     def get_buffer(self, sizehint):
         self.react.fire("get_buffer")
-        return self.buffer
+        return self.view
 
     def buffer_updated(self, nbytes):
         assert 0 < nbytes <= len(self.buffer)

@@ -20,7 +20,7 @@ SERVER_VERBS = {
 }
 
 
-APP_VERBS = {"wait", "linger", "turn", "server"}
+APP_VERBS = {"wait", "linger", "turn", "server", "mark"}
 
 
 def _is_app_verb(step):
@@ -136,7 +136,7 @@ class Run:
         self.trace.freeze()
 
     def _report(self, loop, context):
-        if "exception" in context:
+        if "exception" in context and not self.scenario.hide_log:
             self.log.add(f"report {self.error_name(context['exception'])}")
 
     async def created(self, coroutine):
@@ -163,6 +163,8 @@ class Run:
                 index = int(verb[1:])
             elif verb == "wait":
                 await self.board.wait_async(args[0])
+            elif verb == "mark":
+                self.board.post(args[0])
             elif verb == "linger":
                 await asyncio.sleep(int(args[0]) / 1000)
             elif verb == "server":

@@ -12,6 +12,7 @@ KEYS = {
     "about", "ids", "kind", "role", "options", "tls", "peer_tls", "protocol",
     "protocols", "blocks", "peer", "peers", "app", "leave", "since", "differs",
     "command", "shell", "stdio", "loose_errors",
+    "log",
 }
 KINDS = {"tcp", "unix", "udp", "unixgram", "read_pipe", "write_pipe", "subprocess"}
 ROLES = {"client", "server", "attach", "accepted"}
@@ -47,6 +48,7 @@ class Scenario:
         self.command = raw.get("command")
         self.shell = raw.get("shell")
         self.stdio = raw.get("stdio", {})
+        self.hide_log = raw.get("log") == "hidden"
         self.loose_errors = raw.get("loose_errors", False)
 
     def runs_here(self):
