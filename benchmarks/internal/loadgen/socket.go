@@ -57,48 +57,56 @@ func transfer(call uintptr, fd int, p []byte, flags uintptr) (int, error) {
 // dial connects; source picks one of the client's addresses.
 func dial(network, addr string, source int) (int, error) {
 	if network == "unix" {
-		return connect(syscall.AF_UNIX, syscall.SOCK_STREAM, func(fd int) error {
-			return syscall.Connect(fd, &syscall.SockaddrUnix{Name: addr})
-		})
+		return connect(syscall.AF_UNIX, syscall.SOCK_STREAM, &syscall.SockaddrUnix{Name: addr}, nil)
 	}
 	to, err := loopback(addr)
 	if err != nil {
 		return -1, err
 	}
 	if network == "udp" {
-		return connect(syscall.AF_INET, syscall.SOCK_DGRAM, func(fd int) error {
-			return syscall.Connect(fd, to)
-		})
+		return connect(syscall.AF_INET, syscall.SOCK_DGRAM, to, nil)
 	}
-	return connect(syscall.AF_INET, syscall.SOCK_STREAM, func(fd int) error { return connectTCP(fd, to, source) })
+	return connect(syscall.AF_INET, syscall.SOCK_STREAM, to, func(fd int) error { return prepareTCP(fd, source) })
 }
 
-func connect(family, kind int, attach func(fd int) error) (int, error) {
+// connect makes a socket, prepares it and connects it.
+func connect(family, kind int, to syscall.Sockaddr, prepare func(fd int) error) (int, error) {
 	fd, err := syscall.Socket(family, kind|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("socket: %w", err)
 	}
 	// A server that has stopped accepting must not hang the client.
 	limit := syscall.NsecToTimeval(int64(stallLimit))
-	if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &limit); err != nil {
-		syscall.Close(fd)
-		return -1, fmt.Errorf("setsockopt: %w", err)
+	err = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &limit)
+	if err == nil && prepare != nil {
+		err = prepare(fd)
 	}
-	if err := attach(fd); err != nil {
+	if err == nil {
+		err = connectUninterrupted(fd, to)
+	}
+	if err != nil {
 		syscall.Close(fd)
 		return -1, fmt.Errorf("connect: %w", err)
 	}
 	return fd, nil
 }
 
-func connectTCP(fd int, to *syscall.SockaddrInet4, source int) error {
+func connectUninterrupted(fd int, to syscall.Sockaddr) error {
+	for {
+		// After a signal, Linux waits on for the connection already begun.
+		if err := syscall.Connect(fd, to); err != syscall.EINTR {
+			return err
+		}
+	}
+}
+
+func prepareTCP(fd, source int) error {
 	var from syscall.SockaddrInet4
 	binary.BigEndian.PutUint32(from.Addr[:], firstSource+uint32(source%sources))
 	return errors.Join(
 		syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1),
 		syscall.SetsockoptInt(fd, syscall.IPPROTO_IP, bindAddressNoPort, 1),
 		syscall.Bind(fd, &from),
-		syscall.Connect(fd, to),
 	)
 }
 

@@ -115,6 +115,11 @@ type process struct {
 
 func (r *Runner) start(ctx context.Context, argv []string, cpus proc.CPUSet) (*process, error) {
 	p := &process{cmd: exec.CommandContext(ctx, argv[0], argv[1:]...), done: make(chan struct{})}
+	// Go's preemption signals would interrupt the client's one thread a
+	// hundred times a second. Servers run as their users run them.
+	if argv[0] == r.Load {
+		p.cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1")
+	}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
 	p.cmd.WaitDelay = time.Second
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -167,10 +172,18 @@ func (p *process) exited() error {
 	}
 }
 
-// fault puts the last line a child printed into the error.
+// fault puts what a child printed into the error.
 func (p *process) fault(what string, err error) error {
-	lines := strings.Split(strings.TrimSpace(p.err.String()), "\n")
-	return fmt.Errorf("%s: %w: %s", what, err, lines[len(lines)-1])
+	return fmt.Errorf("%s: %w: %s", what, err, gist(p.err.String()))
+}
+
+// gist is the line that names the fault: Go says it first, Python last.
+func gist(output string) string {
+	lines := strings.Split(strings.TrimSpace(output), "\n")
+	if strings.HasPrefix(lines[0], "Traceback") {
+		return lines[len(lines)-1]
+	}
+	return lines[0]
 }
 
 // WriteFile makes the file of scenario.File and waits until it is on disk, so

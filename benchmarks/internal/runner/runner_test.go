@@ -15,7 +15,7 @@ import (
 	"github.com/gostrand/strand/benchmarks/internal/scenario"
 )
 
-func TestAServerThatEndsIsReportedWithItsLastWords(t *testing.T) {
+func TestAServerThatEndsIsReportedWithItsWords(t *testing.T) {
 	var r Runner
 	p, err := r.start(t.Context(), []string{"sh", "-c", "echo one >&2; echo two >&2; exit 3"}, proc.CPUSet{})
 	if err != nil {
@@ -27,8 +27,18 @@ func TestAServerThatEndsIsReportedWithItsLastWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = p.await(t.Context(), "tcp", addr)
-	if err == nil || !strings.HasSuffix(err.Error(), "exit status 3: two") {
-		t.Errorf("error %v, want the exit status and the last line", err)
+	if err == nil || !strings.HasSuffix(err.Error(), "exit status 3: one") {
+		t.Errorf("error %v, want the exit status and the first line", err)
+	}
+}
+
+func TestGist(t *testing.T) {
+	for output, want := range map[string]string{
+		"": "", "panic: x\n\ngoroutine 1\n": "panic: x", "Traceback (most recent call last):\n File\nOSError: y\n": "OSError: y",
+	} {
+		if got := gist(output); got != want {
+			t.Errorf("gist of %q is %q, want %q", output, got, want)
+		}
 	}
 }
 
