@@ -6,14 +6,13 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"log"
 	"os"
 	"os/signal"
 
 	"github.com/gostrand/strand"
 )
 
-// echo sends back what it receives. It does not look at Writable: a peer that
-// sends without reading is stopped by the pause below.
 type echo struct {
 	strand.NopProtocol
 	t strand.Transport
@@ -23,17 +22,26 @@ func newEcho() *echo { return new(echo) }
 
 func (e *echo) ConnectionMade(t strand.Transport) { e.t = t }
 func (e *echo) DataReceived(data []byte)          { e.t.Write(data) } // an error also ends the connection
-func (e *echo) PauseWriting()                     { e.t.PauseReading() }
-func (e *echo) ResumeWriting()                    { e.t.ResumeReading() }
+
+// A peer that sends without reading its echo is stopped.
+func (e *echo) PauseWriting()  { e.t.PauseReading() }
+func (e *echo) ResumeWriting() { e.t.ResumeReading() }
 
 func main() {
-	network := flag.String("net", "tcp", "network: tcp or unix")
-	addr := flag.String("addr", "127.0.0.1:8888", "address to listen on")
+	network := flag.String("net", "tcp", "`network`: tcp or unix")
+	addr := flag.String("addr", "127.0.0.1:8888", "`address` to listen on, a path for unix")
+	flag.Usage = usage
 	flag.Parse()
 	if err := run(*network, *addr); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		log.Fatal(err)
 	}
+}
+
+func usage() {
+	fmt.Fprint(flag.CommandLine.Output(), "usage: echo-bench-server [-net network] [-addr address]\n\n"+
+		"Echoes whatever it receives, for measurements. Prints its addresses, then\n"+
+		"nothing, until it is interrupted.\n\n")
+	flag.PrintDefaults()
 }
 
 func run(network, addr string) error {
