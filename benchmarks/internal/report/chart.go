@@ -25,7 +25,7 @@ const (
 )
 
 // colours of the servers, by order of appearance after the favourite.
-var colours = []string{"#555555", "#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf", "#7f7f7f", "#98df8a"}
+var colours = []string{"#999999", "#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf", "#000000", "#98df8a"}
 
 const favouriteColour = "#d62728"
 

@@ -60,7 +60,7 @@ func All() []Scenario {
 		echo("tcp-64-c1", "TCP echo 64 B, 1 connection", TCP, 1, 64, 1),
 		echo("tcp-64-c64", "TCP echo 64 B, 64 connections", TCP, 64, 64, 1),
 		echo("tcp-64-c1000", "TCP echo 64 B, 1,000 connections", TCP, 1000, 64, 1),
-		paced("tcp-64-paced", "TCP echo 64 B, 64 connections, paced at 20,000 requests/s", 20000),
+		paced("tcp-64-paced", "TCP echo 64 B, 64 connections, paced 20,000/s", 20000),
 		echo("tcp-4k-c64", "TCP echo 4 KiB, 64 connections", TCP, 64, 4096, 1),
 		echo("tcp-pipe16-c64", "TCP echo 64 B pipelined by 16, 64 connections", TCP, 64, 64, 16),
 		stream("tcp-stream-c1", "TCP stream 64 KiB, 1 connection", TCP, 1),
