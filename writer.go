@@ -64,7 +64,7 @@ func (s *stream) acceptLocked(size int) error {
 	if err := s.life.refusal(); err != nil {
 		return err
 	}
-	if s.cfg.max > 0 && s.flow.size > 0 && s.flow.size+size > s.cfg.max {
+	if s.cfg.max > 0 && size > 0 && s.flow.size > 0 && s.flow.size+size > s.cfg.max {
 		return ErrBufferFull
 	}
 	return nil
