@@ -1,18 +1,29 @@
 package strand
 
-import "time"
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
 
-// limits are the timers of a stream. Nothing is reset per message: a timer
-// comes every quarter of its limit and compares a byte count with the last
-// one.
+// limits are the timers of a transport, of which they know only what they
+// watch. Nothing is reset per message: a timer comes every quarter of its limit
+// and compares a byte count with the last one.
 type limits struct {
-	s     *stream
+	cfg        *config
+	mu         *sync.Mutex // the transport's; guards everything here
+	life       *lifecycle
+	sent       *int64        // bytes the kernel has taken
+	arrived    *atomic.Int64 // bytes received
+	writing    *bool         // a writer exists
+	failLocked func(error)   // ends the connection
+
 	close *time.Timer // runs while closing
 	idle  stall       // no byte either way
 	write stall       // a writer exists and the kernel takes nothing
 }
 
-// stall finds out that a count stands still. The stream's lock guards it.
+// stall finds out that a count stands still.
 type stall struct {
 	limit time.Duration
 	timer *time.Timer
@@ -22,12 +33,15 @@ type stall struct {
 
 func (s *stream) limitsLocked() *limits {
 	if s.limits == nil {
-		s.limits = &limits{s: s}
+		s.limits = &limits{
+			cfg: s.cfg, mu: &s.mu, life: &s.life, sent: &s.sent, arrived: &s.arrived,
+			writing: &s.writing, failLocked: s.failLocked,
+		}
 	}
 	return s.limits
 }
 
-// stop stops every timer. One whose func already waits for the stream's lock
+// stop stops every timer. One whose func already waits for the transport's lock
 // finds the end decided.
 func (l *limits) stop() {
 	if l == nil {
@@ -52,10 +66,17 @@ func (s *stream) watchIdle() {
 
 // startClose limits the time that a graceful close may take (CL-01).
 func (l *limits) startClose() {
-	limit := l.s.cfg.closeTimeout
-	if limit > 0 {
-		l.close = time.AfterFunc(limit, func() { l.s.fail(&TimeoutError{Op: "close", After: limit}) })
+	if limit := l.cfg.closeTimeout; limit > 0 {
+		l.close = time.AfterFunc(limit, func() { l.fail("close", limit) })
 	}
+}
+
+// startShutdown limits the wait for the peer's close_notify (TL-10).
+func (l *limits) startShutdown(limit time.Duration) {
+	if l.close != nil {
+		l.close.Stop()
+	}
+	l.close = time.AfterFunc(limit, func() { l.fail("shutdown", limit) })
 }
 
 func (st *stall) start(limit time.Duration, check func()) {
@@ -94,17 +115,23 @@ func (st *stall) tick(count int64) bool {
 }
 
 func (l *limits) checkIdle() {
-	l.s.mu.Lock()
-	defer l.s.mu.Unlock()
-	if l.s.life.phase < ended && l.idle.tick(l.s.sent+l.s.arrived.Load()) {
-		l.s.failLocked(&TimeoutError{Op: "idle", After: l.idle.limit})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.life.phase < ended && l.idle.tick(*l.sent+l.arrived.Load()) {
+		l.failLocked(&TimeoutError{Op: "idle", After: l.idle.limit})
 	}
 }
 
 func (l *limits) checkWrite() {
-	l.s.mu.Lock()
-	defer l.s.mu.Unlock()
-	if l.s.life.phase < ended && l.s.writing && l.write.tick(l.s.sent) {
-		l.s.failLocked(&TimeoutError{Op: "write", After: l.write.limit})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.life.phase < ended && *l.writing && l.write.tick(*l.sent) {
+		l.failLocked(&TimeoutError{Op: "write", After: l.write.limit})
 	}
+}
+
+func (l *limits) fail(op string, after time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failLocked(&TimeoutError{Op: op, After: after})
 }
