@@ -36,6 +36,7 @@ type options struct {
 	pin       bool
 	noise     float64
 	retries   int
+	patience  time.Duration
 	fileSize  int64
 	markdown  string
 	svg       string
@@ -69,6 +70,7 @@ func parse() (options, error) {
 	flag.BoolVar(&o.pin, "pin", false, "pin the server to one processor and the client to another")
 	flag.Float64Var(&o.noise, "noise", 0.10, "a run is disturbed if others take more than this share of all processors")
 	flag.IntVar(&o.retries, "retries", 2, "how often a disturbed run is repeated before it is marked")
+	flag.DurationVar(&o.patience, "patience", 10*time.Second, "how long to wait for a quiet machine before each run; 0 = not at all")
 	flag.Int64Var(&o.fileSize, "filesize", 1<<30, "bytes of the file that is sent")
 	flag.StringVar(&o.markdown, "md", "", "write the tables to this Markdown file")
 	flag.StringVar(&o.svg, "svg", "", "draw the chart into this SVG file")

@@ -48,6 +48,9 @@ func (m *measurement) scenario(ctx context.Context, sc scenario.Scenario) []repo
 func (m *measurement) repeat(ctx context.Context, sc scenario.Scenario, server peers.Server) report.Run {
 	var best report.Run
 	for attempt := 0; attempt <= m.options.retries; attempt++ {
+		if err := awaitQuiet(ctx, m.options.noise, m.options.patience); err != nil {
+			return report.Run{Server: server.Name, Err: err.Error()}
+		}
 		result, err := m.runner.Run(ctx, sc, server)
 		if err != nil {
 			return report.Run{Server: server.Name, Err: err.Error()}

@@ -5,6 +5,7 @@ package main
 import (
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/gostrand/strand/benchmarks/internal/loadgen"
 )
@@ -14,6 +15,9 @@ func TestNoiseCountsOthersAndSteal(t *testing.T) {
 	r := loadgen.Result{Seconds: 1, Busy: 0.6 * cpus, ServerCPU: 0.3 * cpus, ClientCPU: 0.2 * cpus, Steal: 0.05 * cpus}
 	if got := noiseOf(r); got < 0.149 || got > 0.151 {
 		t.Errorf("noise %v, want 0.10 of others and 0.05 of steal", got)
+	}
+	if got := shareOf(100*time.Millisecond, 200*time.Millisecond) * cpus; got != 0.5 {
+		t.Errorf("half of one processor is %v of it", got)
 	}
 	r.Busy = 0
 	if got := noiseOf(r); got < 0.049 || got > 0.051 {
