@@ -1,10 +1,6 @@
 package strand
 
-import (
-	"time"
-
-	"github.com/gostrand/strand/internal/sockio"
-)
+import "time"
 
 // receiveInto is receive for a BufferedProtocol: straight into its memory. The
 // pair of callbacks is finished on p even if GetBuffer installs another
@@ -15,7 +11,7 @@ func (s *stream) receiveInto(p BufferedProtocol, fd uintptr) bool {
 		s.fail(errEmptyBuffer)
 		return true
 	}
-	n, more, err := sockio.Recv(s.kind, fd, buf)
+	n, more, err := s.recv(fd, buf)
 	if n > 0 {
 		s.updated(p, n)
 	}
@@ -32,21 +28,31 @@ func (s *stream) updated(p BufferedProtocol, n int) {
 }
 
 // feed hands over bytes that are already in memory, to either kind of
-// protocol. A BufferedProtocol gets them copied, buffer by buffer, with the
-// number left as the hint (BP-07). The caller has the turn.
-func (s *stream) feed(p *binding, data []byte) {
+// protocol, and returns what it did not want any more. A BufferedProtocol gets
+// them copied, buffer by buffer, with the number left as the hint (BP-07). The
+// caller has the turn.
+func (s *stream) feed(p *binding, data []byte) (rest []byte) {
 	if p.buffered == nil {
 		s.deliver(p, data)
-		return
+		return nil
 	}
-	for len(data) > 0 && !s.IsClosing() {
+	for len(data) > 0 && !s.unwanted() {
 		buf := p.buffered.GetBuffer(len(data))
 		if len(buf) == 0 {
 			s.fail(errEmptyBuffer)
-			return
+			return nil
 		}
 		n := copy(buf, data)
 		s.updated(p.buffered, n)
 		data = data[n:]
 	}
+	return data
+}
+
+// unwanted reports whether the rest of a chunk may not be delivered: the
+// connection was closed, or goes on with TLS.
+func (s *stream) unwanted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.life.isClosing() || s.upgradingLocked()
 }

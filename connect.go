@@ -40,11 +40,19 @@ type ConnectOptions struct {
 	// KeepAlive configures TCP keep-alive, which is off by default as in
 	// asyncio.
 	KeepAlive net.KeepAliveConfig
+
+	// TLS, if not nil, makes the connection a TLS client: ConnectionMade comes
+	// after the handshake. ServerName defaults to the host of the address.
+	TLS *TLSOptions
 }
 
 // AttachOptions are the settings of Attach.
 type AttachOptions struct {
 	TransportOptions
+
+	// TLS, if not nil, begins with a handshake, as the client or, with
+	// ServerSide, the server.
+	TLS *TLSOptions
 }
 
 // CreateConnection connects to address and makes the connection a transport
@@ -72,14 +80,26 @@ func CreateConnection[P Protocol](ctx context.Context, network, address string, 
 	if err != nil {
 		return nil, none, err
 	}
+	set, err := o.TLS.resolveFor(network, address)
+	if err != nil {
+		return nil, none, err
+	}
 	conn, err := connect(ctx, network, address, &o)
 	if err != nil {
 		return nil, none, err
 	}
-	t, p, err := attachConn(ctx, conn, factory, cfg)
+	started := false
+	defer func() {
+		if !started { // the factory may have panicked
+			conn.Close()
+		}
+	}()
+	p, err := produce(factory)
 	if err != nil {
-		conn.Close() // a second close is harmless
+		return nil, none, err
 	}
+	started = true
+	t, err := start(ctx, conn, p, cfg, set)
 	return t, p, err
 }
 
@@ -105,16 +125,24 @@ func Attach[P Protocol](ctx context.Context, conn net.Conn, factory func() P, op
 	if err != nil {
 		return nil, none, err
 	}
-	if err := checkConn(conn); err != nil {
+	if err := errors.Join(checkConn(conn), context.Cause(ctx)); err != nil {
 		return nil, none, err
 	}
-	if err := context.Cause(ctx); err != nil {
+	var set *tlsSettings
+	if o.TLS != nil {
+		if set, err = o.TLS.resolve(o.TLS.ServerSide, ""); err != nil {
+			return nil, none, err
+		}
+	}
+	p, err := produce(factory)
+	if err != nil {
 		return nil, none, err
 	}
 	if err := adopt(conn); err != nil {
 		return nil, none, err
 	}
-	return attachConn(ctx, conn, factory, cfg)
+	t, err := start(ctx, conn, p, cfg, set)
+	return t, p, err
 }
 
 // checkConn refuses what cannot be a stream.
@@ -146,27 +174,35 @@ func adopt(conn net.Conn) error {
 	return nil // a conn without deadlines has none to clear
 }
 
-// attachConn starts the transport and waits for ConnectionMade.
-func attachConn[P Protocol](ctx context.Context, conn net.Conn, factory func() P, cfg *config) (Transport, P, error) {
-	var none P
+// produce calls a factory.
+func produce[P any](factory func() P) (P, error) {
 	p := factory()
 	if isNil(p) {
-		return nil, none, errNilProtocol
+		return p, errNilProtocol
 	}
+	return p, nil
+}
+
+// start makes conn a transport, which owns it from here on, and waits for
+// ConnectionMade.
+func start(ctx context.Context, conn net.Conn, p Protocol, cfg *config, set *tlsSettings) (Transport, error) {
 	s := newStream(conn, cfg)
 	s.proto.Store(bind(p))
+	if set != nil {
+		s.secure(set)
+	}
 	made := make(chan error, 1)
 	s.made = made
 	go s.run()
 	select {
 	case err := <-made:
 		if err != nil {
-			return nil, none, err
+			return nil, err
 		}
-		return s, p, nil
+		return s, nil
 	case <-ctx.Done():
 		s.Abort()
-		return nil, none, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 }
 

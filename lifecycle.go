@@ -15,6 +15,9 @@ const (
 	// closing: Close was called, or the peer's EOF ended the connection.
 	// Nothing more is delivered or accepted; what was accepted still goes out.
 	closing
+	// shutting: all output is out, and over TLS the end was said to the peer,
+	// who is to say it too.
+	shutting
 	// ended: the end is decided and its cause fixed. Nothing moves any more;
 	// the connection's goroutines are leaving.
 	ended
@@ -25,7 +28,7 @@ const (
 )
 
 func (p phase) String() string {
-	return [...]string{"opening", "open", "closing", "ended", "lost", "gone"}[p]
+	return [...]string{"opening", "open", "closing", "shutting", "ended", "lost", "gone"}[p]
 }
 
 // sending is how far the write side of an open connection has come.

@@ -147,5 +147,5 @@ func TestPhaseNames(t *testing.T) {
 	for p := opening; p <= gone; p++ {
 		names = append(names, p.String())
 	}
-	require.Equal(t, []string{"opening", "open", "closing", "ended", "lost", "gone"}, names)
+	require.Equal(t, []string{"opening", "open", "closing", "shutting", "ended", "lost", "gone"}, names)
 }

@@ -28,14 +28,20 @@ func (s *stream) run() {
 // a callback passes through it; protect is around it once, and not around
 // every callback, because a defer for every message has a price.
 func (s *stream) receiveAll() {
+	s.watchIdle()
+	if s.wantsUpgrade() && !s.doUpgrade() {
+		return
+	}
 	if s.server != nil && !s.produce() {
 		return
 	}
-	s.watchIdle()
 	if s.kind == sockio.None {
 		s.readPortable()
 	} else {
 		s.readPolled()
+	}
+	if s.tls != nil {
+		s.awaitGoodbye()
 	}
 }
 
@@ -53,16 +59,17 @@ func (s *stream) leave() {
 
 // begin runs ConnectionMade, unless the connection was ended before it.
 func (s *stream) begin() {
-	s.mu.Lock()
-	if !s.life.advance(open) {
-		s.mu.Unlock()
-		return
-	}
-	s.life.made = true
-	s.mu.Unlock()
 	s.enter()
-	s.proto.Load().ConnectionMade(s)
-	s.reportMade(nil)
+	s.mu.Lock()
+	if s.life.advance(open) {
+		s.life.made = true
+		s.edgesLocked() // a handshake may have crossed a mark
+		s.mu.Unlock()
+		s.proto.Load().ConnectionMade(s)
+		s.reportMade(nil)
+	} else {
+		s.mu.Unlock()
+	}
 	s.leave()
 }
 
@@ -76,21 +83,28 @@ func (s *stream) reportMade(err error) {
 }
 
 // admit waits while reading is paused or past the end of file, and reports
-// false when it is over.
+// false when it is over, or when TLS is to begin.
 func (s *stream) admit() bool {
 	for s.gate.Load() {
 		s.mu.Lock()
-		switch {
-		case s.life.isClosing():
+		if s.life.isClosing() || s.upgradingLocked() {
 			s.mu.Unlock()
 			return false
-		case s.paused || s.life.sawEOF:
+		}
+		if s.setGateLocked() {
 			s.parkLocked()
-		default:
+		} else {
 			s.mu.Unlock()
 		}
 	}
 	return true
+}
+
+// setGateLocked brings the gate in line with what closes it, and returns it.
+func (s *stream) setGateLocked() bool {
+	shut := s.paused || s.life.sawEOF || s.unwatched() || s.life.isClosing() || s.upgradingLocked()
+	s.gate.Store(shut)
+	return shut
 }
 
 // parkLocked makes the reader wait for wakeReaderLocked, and unlocks mu.
@@ -109,7 +123,7 @@ func (s *stream) wakeReaderLocked() {
 	case s.parked != nil:
 		close(s.parked)
 		s.parked = nil
-	case s.fd >= 0 || s.inConn > 0:
+	case s.polling || s.inConn > 0:
 		s.interrupted = s.conn.SetReadDeadline(longAgo) == nil
 	}
 }
@@ -126,22 +140,39 @@ func (s *stream) stopReadingLocked() {
 
 func (s *stream) readPolled() {
 	for {
-		err := s.raw.Read(s.onReadable)
-		s.mu.Lock()
-		s.fd = -1
-		over := s.life.isClosing()
-		if !over {
-			s.clearInterruptLocked(err)
-		}
-		s.mu.Unlock()
-		if over || err == nil {
-			return
-		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			s.fail(err)
+		err := s.poll(s.onReadable)
+		if s.over(err) || s.wantsUpgrade() && !s.doUpgrade() {
 			return
 		}
 	}
+}
+
+// poll is a RawConn.Read that others can interrupt.
+func (s *stream) poll(onReadable func(fd uintptr) bool) error {
+	s.mu.Lock()
+	if s.life.phase >= ended {
+		s.mu.Unlock()
+		return nil
+	}
+	s.polling = true
+	s.mu.Unlock()
+	err := s.raw.Read(onReadable)
+	s.inPoller = false
+	s.mu.Lock()
+	s.polling, s.fd = false, -1
+	if s.life.phase < ended {
+		s.clearInterruptLocked(err)
+	}
+	s.mu.Unlock()
+	return err
+}
+
+// over takes the outcome of poll and reports whether reading is over.
+func (s *stream) over(err error) bool {
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		s.fail(err)
+	}
+	return s.IsClosing() && !s.wantsUpgrade() // a handshake may have output waiting for it
 }
 
 // clearInterruptLocked takes the past deadline back before the next wait. One
@@ -157,7 +188,7 @@ func (s *stream) clearInterruptLocked(err error) {
 // readiness, true when reading is over. The first call of each RawConn.Read
 // has to try a read: the poller has forgotten what was ready before.
 func (s *stream) onReadable(fd uintptr) bool {
-	if s.fd < 0 { // only the reader changes it, so it may look without the lock
+	if !s.inPoller {
 		s.enterPoller(fd)
 	}
 	for s.admit() {
@@ -176,8 +207,11 @@ func (s *stream) onReadable(fd uintptr) bool {
 }
 
 func (s *stream) enterPoller(fd uintptr) {
+	s.inPoller = true
 	s.mu.Lock()
-	s.fd = int(fd)
+	if s.pipe == nil || s.pipe.sameFile {
+		s.fd = int(fd)
+	}
 	isNew := s.life.phase == opening
 	s.mu.Unlock()
 	if isNew {
@@ -188,18 +222,29 @@ func (s *stream) enterPoller(fd uintptr) {
 // receive does one receive and its callback, in turn, and reports whether
 // another may find something.
 func (s *stream) receive(fd uintptr) bool {
+	if s.noRead() {
+		return s.watchReader(fd)
+	}
 	p := s.proto.Load()
 	if p.buffered != nil {
 		return s.receiveInto(p.buffered, fd)
 	}
 	buf := bufpool.Get(s.readSize)
-	n, more, err := sockio.Recv(s.kind, fd, buf.Data)
+	n, more, err := s.recv(fd, buf.Data)
 	if n > 0 {
 		s.adaptReadSize(n, len(buf.Data))
 		s.deliver(p, buf.Data[:n])
 	}
 	bufpool.Put(buf)
 	return s.received(n, err) && more
+}
+
+// recv is one receive without waiting.
+func (s *stream) recv(fd uintptr, p []byte) (n int, more bool, err error) {
+	if s.tls != nil {
+		return s.recvTLS(fd, p)
+	}
+	return sockio.Recv(s.kind, fd, p)
 }
 
 // adaptReadSize goes from 64 KiB, which costs nothing while it is shared by
@@ -242,14 +287,14 @@ func (s *stream) received(n int, err error) bool {
 	switch {
 	case n > 0:
 		return true
-	case err == nil:
-		s.peerEOF()
-		return true // admit says what comes next
 	case err == syscall.EAGAIN:
 		return false
+	case err == nil || s.isPtyEnd(err):
+		s.peerEOF()
+	default:
+		s.fail(s.opError("read", err))
 	}
-	s.fail(s.opError("read", err))
-	return true
+	return true // admit says what comes next
 }
 
 // peerEOF tells the protocol that the peer sends no more. The caller has the
@@ -261,15 +306,25 @@ func (s *stream) peerEOF() {
 		return
 	}
 	s.life.sawEOF = true
-	s.gate.Store(true)
+	s.setGateLocked()
+	if s.tls != nil {
+		s.sec.peerDone = true
+	}
 	s.mu.Unlock()
-	if !s.proto.Load().EOFReceived() {
+	keepOpen := s.proto.Load().EOFReceived()
+	if keepOpen && s.tls != nil {
+		s.cfg.log.Warn("strand: returning true from EOFReceived has no effect over TLS", "transport", s)
+	}
+	if !keepOpen || s.tls != nil || s.noWrite() {
 		s.Close()
 	}
 }
 
 // opError dresses an error of a raw system call as package net does.
 func (s *stream) opError(op string, err error) error {
+	if _, ok := err.(syscall.Errno); !ok {
+		return err
+	}
 	return &net.OpError{Op: op, Net: s.local.Network(), Source: s.local, Addr: s.remote, Err: os.NewSyscallError(op, err)}
 }
 
@@ -278,31 +333,45 @@ func (s *stream) opError(op string, err error) error {
 func (s *stream) readPortable() {
 	s.begin()
 	size := bufpool.Small
-	for s.admit() {
-		buf := bufpool.Get(size)
-		n, err := s.readConn(buf.Data)
-		s.takeChunk(buf.Data[:n], err)
-		size = nextSize(n, len(buf.Data))
-		bufpool.Put(buf)
+	for {
+		for s.admit() {
+			size = s.readChunk(size)
+		}
+		if !s.wantsUpgrade() || !s.doUpgrade() {
+			return
+		}
 	}
 }
 
-// nextSize lets the buffer, which is held while waiting, grow and shrink with
-// what a read brings.
-func nextSize(n, size int) int {
+// readChunk reads once, delivers it, and returns the size to read next: the
+// buffer, which is held while waiting, grows and shrinks with what comes.
+func (s *stream) readChunk(size int) int {
+	buf := bufpool.Get(size)
+	defer bufpool.Put(buf)
+	n, err := s.readNext(buf.Data)
+	s.takeChunk(buf.Data[:n], err)
 	switch {
-	case n == size:
-		return size * 4
-	case n < size/8:
+	case n == len(buf.Data):
+		return n * 4
+	case n < len(buf.Data)/8:
 		return bufpool.Small
 	}
 	return size
 }
 
-// readConn is one Read of a foreign conn.
-func (s *stream) readConn(p []byte) (int, error) {
+// readNext is one Read, through TLS if there is TLS.
+func (s *stream) readNext(p []byte) (int, error) {
+	if s.tls != nil {
+		return s.readTLS(p)
+	}
+	return s.readConn(p, false)
+}
+
+// readConn is one Read of a foreign conn. Only pastGate it is allowed while the
+// gate is shut: for a handshake, or to discard.
+func (s *stream) readConn(p []byte, pastGate bool) (int, error) {
 	s.mu.Lock()
-	if s.gate.Load() {
+	if s.life.phase >= ended || !pastGate && s.gate.Load() {
 		s.mu.Unlock()
 		return 0, os.ErrDeadlineExceeded
 	}
@@ -312,7 +381,9 @@ func (s *stream) readConn(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inConn--
-	s.clearInterruptLocked(err)
+	if s.life.phase < ended {
+		s.clearInterruptLocked(err)
+	}
 	return n, err
 }
 
@@ -327,8 +398,7 @@ func (s *stream) takeChunk(data []byte, err error) {
 		switch {
 		case s.gate.Load():
 		case len(data) > 0:
-			s.feed(s.proto.Load(), data)
-			data = nil
+			data = s.feed(s.proto.Load(), data)
 		case err == io.EOF:
 			s.peerEOF()
 			err = nil
@@ -338,6 +408,9 @@ func (s *stream) takeChunk(data []byte, err error) {
 		}
 		s.leave()
 	}
+	if len(data) > 0 {
+		s.plaintextLeft()
+	}
 }
 
 // ReadTransport
@@ -345,17 +418,17 @@ func (s *stream) takeChunk(data []byte, err error) {
 func (s *stream) IsReading() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.paused && !s.life.isClosing()
+	return !s.paused && !s.noRead() && !s.life.isClosing()
 }
 
 func (s *stream) PauseReading() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.paused || s.life.isClosing() {
+	if s.paused || s.noRead() || s.life.isClosing() {
 		return
 	}
 	s.paused = true
-	s.gate.Store(true)
+	s.setGateLocked()
 	if s.inConn > 0 {
 		s.wakeReaderLocked() // on the fast path it looks at the gate before it reads
 	}
@@ -368,9 +441,7 @@ func (s *stream) ResumeReading() {
 		return
 	}
 	s.paused = false
-	if !s.life.sawEOF {
-		s.gate.Store(false)
-	}
+	s.setGateLocked()
 	if s.parked != nil {
 		s.wakeReaderLocked()
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -57,6 +58,11 @@ type ServerOptions struct {
 	// waiting. Zero or negative: no limit.
 	MaxConnections int
 
+	// TLS, if not nil, makes the server a TLS server: ConnectionMade comes
+	// after the handshake, and connections whose handshake fails are closed
+	// without a callback.
+	TLS *TLSOptions
+
 	// ShutdownTimeout is what ServeForever grants the connections when its
 	// context ends. Default 30 s, negative: for ever.
 	ShutdownTimeout time.Duration
@@ -70,6 +76,9 @@ type Server struct {
 	cfg     *config
 	network string
 	factory func() (Protocol, error)
+	tls     *tlsSettings // nil: no TLS
+
+	failedHandshakes atomic.Uint64
 
 	mu        sync.Mutex
 	state     serverState
@@ -147,14 +156,21 @@ func newServer[P Protocol](factory func() P, opts *ServerOptions) (*Server, erro
 		s.opts = *opts
 	}
 	var err error
-	s.cfg, err = s.opts.resolve()
+	if s.cfg, err = s.opts.resolve(); err != nil {
+		return nil, err
+	}
+	if s.opts.TLS != nil {
+		if s.tls, err = s.opts.TLS.resolve(true, ""); err != nil {
+			return nil, err
+		}
+	}
 	s.factory = func() (Protocol, error) {
 		if p := factory(); !isNil(p) {
 			return p, nil
 		}
 		return nil, errNilProtocol
 	}
-	return s, err
+	return s, nil
 }
 
 // Addrs returns the addresses that the server listens on, none after Close.
@@ -335,6 +351,10 @@ func (s *Server) Connections() []ConnectionInfo {
 	return infos
 }
 
+// FailedHandshakes returns how many connections were closed because their TLS
+// handshake failed. Why is logged at debug level.
+func (s *Server) FailedHandshakes() uint64 { return s.failedHandshakes.Load() }
+
 // ServeConn makes conn, which was accepted or hijacked elsewhere, a connection
 // of this server: its factory provides the protocol, and Shutdown and Wait
 // include it. It does not block. The result is an error matching
@@ -469,6 +489,9 @@ func (s *Server) releaseLocked() {
 func (s *Server) serve(conn net.Conn) {
 	c := newStream(conn, s.cfg)
 	c.server = s
+	if s.tls != nil {
+		c.secure(s.tls)
+	}
 	s.mu.Lock()
 	c.next = s.first
 	if s.first != nil {
@@ -527,11 +550,20 @@ func (s *stream) rejected(err error) {
 
 // abortUnfinished aborts a connection whose ConnectionMade is still to come
 // because of a handshake.
-func (s *stream) abortUnfinished() {}
+func (s *stream) abortUnfinished() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.life.phase == opening && s.upgradingLocked() && s.life.abort() {
+		s.endedLocked()
+	}
+}
 
 func (s *stream) requestShutdown() {
-	if b := s.proto.Load(); b != nil {
-		if p, ok := b.Protocol.(ShutdownRequester); ok && s.CallSoon(p.ShutdownRequested) {
+	s.mu.Lock()
+	made := s.life.made
+	s.mu.Unlock()
+	if made { // before, there may be no protocol, and ConnectionMade comes first
+		if p, ok := s.Protocol().(ShutdownRequester); ok && s.CallSoon(p.ShutdownRequested) {
 			return
 		}
 	}

@@ -3,7 +3,6 @@ package strand
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -32,36 +31,43 @@ type stream struct {
 	conn    net.Conn
 	local   net.Addr
 	remote  net.Addr
-	raw     syscall.RawConn // conn's, for the fast path
+	raw     syscall.RawConn // what the reader waits for, on the fast path
+	wraw    syscall.RawConn // what the writer waits for
 	kind    sockio.Kind     // None: conn is only used through its methods
+	pipe    *pipeConn       // conn, if it is a pipe
 	server  *Server         // whose connection this is, or nil
 	created int64           // Unix time in nanoseconds
 	origin  []byte          // the stack of the creation, in Debug
 	made    chan error      // nil, or receives once: what the creating call has to return
 
-	d       dispatcher
+	d       *dispatcher // &own, or the one of the subprocess whose pipe this is
+	own     dispatcher
 	proto   atomic.Pointer[binding]
 	gate    atomic.Bool  // reading is not allowed now: paused, at EOF, or closing
 	arrived atomic.Int64 // bytes received, counted for IdleTimeout only
 
 	// Used by the reader goroutine alone.
 	holdsTurn bool
+	inPoller  bool // inside raw.Read, past the first call of onReadable
 	readSize  int
+	tls       *tlsLayer // the topmost layer that is in use, nil for a plain connection
 
 	mu          sync.Mutex
 	life        lifecycle     // mu
 	flow        flowControl   // mu
 	out         sendq.Queue   // mu
 	sent        int64         // mu; bytes the kernel has taken
-	fd          int           // mu; the descriptor while the reader is inside raw.Read, else -1
+	fd          int           // mu; what Write may use while the reader is inside raw.Read, else -1
+	polling     bool          // mu; the reader is inside raw.Read
 	writing     bool          // mu; a writer goroutine exists
 	paused      bool          // mu; PauseReading
 	interrupted bool          // mu; the read deadline is in the past to wake the reader
 	inConn      int           // mu; goroutines inside a Read or Write of a foreign conn
 	parked      chan struct{} // mu; closed to wake the reader, which waits there
-	closer      chan struct{} // mu; closed when conn.Close has returned
+	closer      chan struct{} // mu; closed when closeForeign has closed the conn
 	limits      *limits       // mu; timers, made when the first is needed, nil before
 	ending      *ending       // mu; context and done channel, made when asked for
+	sec         *security     // mu; everything about TLS, nil before it is wanted
 
 	next, prev *stream // the server's list, under its lock
 }
@@ -95,8 +101,15 @@ func newStream(conn net.Conn, cfg *config) *stream {
 		created: time.Now().UnixNano(),
 		fd:      -1,
 	}
-	s.raw, s.kind = sockio.Of(conn)
-	s.d.owner, s.d.cfg = s, cfg
+	if s.pipe, _ = conn.(*pipeConn); s.pipe != nil {
+		s.raw, s.wraw, s.kind = s.pipe.raw, s.pipe.wraw, s.pipe.kind
+	} else {
+		s.raw, s.kind = sockio.Of(conn)
+		s.wraw = s.raw
+	}
+	s.own.owner, s.own.cfg = s, cfg
+	s.d = &s.own
+	s.setGateLocked()
 	s.flow.low, s.flow.high = cfg.low, cfg.high
 	if cfg.debug {
 		s.origin = debug.Stack()
@@ -113,7 +126,9 @@ func (s *stream) finish() {
 	s.enter()
 	defer s.gone()
 	defer s.lose()
-	s.d.seal()
+	if s.d == &s.own {
+		s.d.seal()
+	}
 }
 
 // dropTurn gives up the turn that a panic or runtime.Goexit has left the
@@ -166,16 +181,18 @@ func (s *stream) gone() {
 	if s.server != nil {
 		s.server.detach(s)
 	}
-	s.reportMade(s.notMade())
+	s.reportMade(s.endError())
 }
 
-// notMade is why a creating call failed whose ConnectionMade did not return.
-func (s *stream) notMade() error {
-	var panicked *PanicError
-	if errors.As(s.life.cause, &panicked) {
-		return panicked
+// endError is the end as an error, also if it was a clean one: for calls that
+// it has come too early for.
+func (s *stream) endError() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.life.cause == nil {
+		return closedError{}
 	}
-	return closedError{s.life.cause}
+	return s.life.cause
 }
 
 // endLocked decides the end, if it is not decided yet: nothing is read or
@@ -248,7 +265,10 @@ func (s *stream) closeConn() {
 func (s *stream) runUrgent() {
 	for {
 		s.mu.Lock()
-		e := s.flow.next()
+		e := noEdge
+		if s.life.made {
+			e = s.flow.next()
+		}
 		s.mu.Unlock()
 		p := s.proto.Load()
 		switch e {
@@ -283,21 +303,28 @@ func addrString(a net.Addr) string {
 
 func (s *stream) Close() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closeLocked()
+	goodbye := s.closeLocked()
+	s.mu.Unlock()
+	if goodbye {
+		s.sayGoodbye()
+	}
 	return nil
 }
 
-func (s *stream) closeLocked() {
-	if !s.life.close(s.pendingLocked()) {
-		return
+// closeLocked begins the graceful end. It returns true if the caller, without
+// the lock, has to say goodbye over TLS.
+func (s *stream) closeLocked() (goodbye bool) {
+	secured := s.sec != nil && s.sec.top != nil
+	if !s.life.close(secured || s.pendingLocked()) {
+		return false
 	}
 	if s.life.phase == ended {
 		s.endedLocked()
-		return
+		return false
 	}
 	s.limitsLocked().startClose()
 	s.stopReadingLocked()
+	return secured && s.sec.up == nil
 }
 
 func (s *stream) Abort() {
@@ -315,7 +342,12 @@ func (s *stream) IsClosing() bool {
 }
 
 func (s *stream) ExtraInfo(name string) any {
+	if s.pipe != nil {
+		return s.pipe.extraInfo(name)
+	}
 	switch name {
+	case ExtraSSLContext, ExtraSSLObject, ExtraPeerCert, ExtraCipher:
+		return s.tlsInfo(name)
 	case ExtraSocket:
 		if sc, ok := s.conn.(syscall.Conn); ok {
 			if raw, err := sc.SyscallConn(); err == nil {

@@ -13,20 +13,15 @@ import (
 
 func (s *stream) Write(p []byte) (n int, err error) {
 	s.mu.Lock()
-	if err = s.acceptLocked(len(p)); err == nil && len(p) > 0 {
-		if !s.pendingLocked() {
-			n, err = s.sendLocked(p)
-		}
-		if err == nil && n < len(p) {
-			s.out.Append(p[n:])
-			s.queuedLocked(len(p) - n)
-		}
+	if s.sec != nil {
+		s.mu.Unlock()
+		return s.writeTLS(p)
+	}
+	if err = s.acceptLocked(len(p)); err == nil {
+		n, err = s.transmitLocked(p)
 	}
 	s.mu.Unlock()
-	if err != nil {
-		return 0, err
-	}
-	return len(p), nil
+	return n, err
 }
 
 func (s *stream) WriteLines(bufs ...[]byte) (int, error) {
@@ -36,6 +31,11 @@ func (s *stream) WriteLines(bufs ...[]byte) (int, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.sec != nil {
+		s.mu.Unlock()
+		defer s.mu.Lock()
+		return s.writeTLS(bufs...)
+	}
 	if err := s.acceptLocked(size); err != nil || size == 0 {
 		return 0, err
 	}
@@ -61,6 +61,9 @@ func (s *stream) WriteLines(bufs ...[]byte) (int, error) {
 // acceptLocked decides whether size more bytes are taken. The order of the
 // refusals is the reference's (WR-03).
 func (s *stream) acceptLocked(size int) error {
+	if s.noWrite() {
+		return errors.ErrUnsupported
+	}
 	if err := s.life.refusal(); err != nil {
 		return err
 	}
@@ -70,10 +73,29 @@ func (s *stream) acceptLocked(size int) error {
 	return nil
 }
 
+// transmitLocked sends p, as far as the kernel takes it, and queues the rest.
+func (s *stream) transmitLocked(p []byte) (n int, err error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if !s.pendingLocked() {
+		if n, err = s.sendLocked(p); err != nil {
+			return 0, err
+		}
+	}
+	if n < len(p) {
+		s.out.Append(p[n:])
+		s.queuedLocked(len(p) - n)
+	}
+	return len(p), nil
+}
+
 // pendingLocked reports whether output, or the end of it, is on its way: then
 // everything new goes behind it. "No backlog and no writer" is decided under
 // the lock, before the socket is tried.
-func (s *stream) pendingLocked() bool { return s.writing || s.out.Len() > 0 }
+func (s *stream) pendingLocked() bool {
+	return s.writing || s.out.Len() > 0 || s.sec != nil && s.sec.earlyLocked() > 0
+}
 
 // queuedLocked is the one place through which all output passes that the
 // kernel has not taken: n bytes were appended to the backlog.
@@ -110,7 +132,7 @@ func (s *stream) sendvLocked(bufs [][]byte) (n int, err error) {
 	case s.fd >= 0: // the reader is inside raw.Read, which keeps the descriptor open
 		n, err = sockio.Sendv(s.kind, uintptr(s.fd), bufs)
 	default:
-		ferr := s.raw.Write(func(fd uintptr) bool {
+		ferr := s.wraw.Write(func(fd uintptr) bool {
 			n, err = sockio.Sendv(s.kind, fd, bufs)
 			return true
 		})
@@ -129,7 +151,11 @@ func (s *stream) triedLocked(n int, err error) (int, error) {
 		return n, nil
 	}
 	err = s.opError("write", err)
-	s.failLocked(err)
+	if s.sec != nil && s.sec.onlyBye {
+		s.endLocked(nil) // nothing of the user's is lost with a goodbye that nobody hears
+	} else {
+		s.failLocked(err)
+	}
 	return 0, err
 }
 
@@ -137,9 +163,12 @@ func (s *stream) WriteEOF() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case !s.CanWriteEOF():
+	case !s.canWriteEOFLocked():
 		return errors.ErrUnsupported
 	case s.life.isClosing() || s.life.sending != sendOpen:
+		return nil
+	case s.noRead():
+		s.closeLocked() // the end of a write pipe is the end of it all (WP-07)
 		return nil
 	}
 	s.life.sending = sendEOF
@@ -155,8 +184,17 @@ func (s *stream) WriteEOF() error {
 type closeWriter interface{ CloseWrite() error }
 
 func (s *stream) CanWriteEOF() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.canWriteEOFLocked()
+}
+
+func (s *stream) canWriteEOFLocked() bool {
+	if s.pipe != nil {
+		return s.pipe.canCloseWrite()
+	}
 	_, ok := s.conn.(closeWriter)
-	return ok
+	return ok && s.sec == nil
 }
 
 func (s *stream) WriteBufferSize() int {
@@ -212,7 +250,7 @@ func (s *stream) writeLoop() {
 		if s.kind == sockio.None {
 			err = s.writeConn()
 		} else {
-			err = s.raw.Write(w.onWritable)
+			err = s.wraw.Write(w.onWritable)
 		}
 		if s.written(err) {
 			return
@@ -300,10 +338,21 @@ func (s *stream) written(err error) bool {
 		}
 		return false
 	}
-	if s.life.phase == closing {
+	gone := s.writerGoneLocked()
+	s.flushedLocked()
+	return gone
+}
+
+// flushedLocked goes on with a graceful close once all output is out: the end,
+// or over TLS the wait for the peer's goodbye.
+func (s *stream) flushedLocked() {
+	switch {
+	case s.life.phase != closing || s.pendingLocked():
+	case s.sec == nil || s.sec.top == nil:
 		s.endLocked(nil)
+	default:
+		s.shutLocked()
 	}
-	return s.writerGoneLocked()
 }
 
 func (s *stream) writerGoneLocked() bool {

@@ -6,6 +6,7 @@ package sockio
 
 import (
 	"net"
+	"os"
 	"syscall"
 )
 
@@ -39,4 +40,17 @@ func Of(conn net.Conn) (syscall.RawConn, Kind) {
 		}
 	}
 	return nil, None
+}
+
+// OfFile is Of for a pipe, a terminal or a socket that is an *os.File which
+// the poller watches.
+func OfFile(f *os.File) (syscall.RawConn, Kind) {
+	if !supported {
+		return nil, None
+	}
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return nil, None
+	}
+	return rc, File
 }

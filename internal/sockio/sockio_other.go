@@ -15,3 +15,6 @@ func Send(Kind, uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported 
 
 // Sendv is not available here.
 func Sendv(Kind, uintptr, [][]byte) (int, error) { return 0, errors.ErrUnsupported }
+
+// PeerGone is not available here.
+func PeerGone(uintptr) bool { return false }

@@ -1,0 +1,5 @@
+package sockio
+
+import "golang.org/x/sys/unix"
+
+const pollRDHUP = unix.POLLRDHUP

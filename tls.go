@@ -1,0 +1,694 @@
+package strand
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/gostrand/strand/internal/bufpool"
+	"github.com/gostrand/strand/internal/sendq"
+	"github.com/gostrand/strand/internal/sockio"
+)
+
+const defaultHandshakeTimeout = 60 * time.Second
+
+// ErrPlaintextPending is the error of an upgrade to TLS that found plaintext
+// which the peer had sent already and no callback had been given: somebody may
+// have injected it before the encryption began.
+var ErrPlaintextPending = errors.New("strand: plaintext received before the TLS handshake")
+
+var errUpgrading = errors.New("strand: StartTLS is already running")
+
+// TLSOptions turn TLS on in the options of an entry point, or for StartTLS.
+// asyncio: the ssl arguments.
+type TLSOptions struct {
+	// Config is the configuration. A client's may be nil: the peer's
+	// certificate is verified against the system's roots. A server's must have
+	// a certificate. It is copied once; to change certificates later, use its
+	// functions. Renegotiation is always refused.
+	Config *tls.Config
+
+	// ServerName is the name that a client checks the certificate against, and
+	// sends. Default: Config.ServerName, then the host connected to. Attach
+	// and StartTLS know no host. asyncio: server_hostname.
+	ServerName string
+
+	// ServerSide makes this end the server. Attach and StartTLS only.
+	ServerSide bool
+
+	// HandshakeTimeout limits the handshake. Default 60 s; negative is an
+	// error. asyncio: ssl_handshake_timeout.
+	HandshakeTimeout time.Duration
+
+	// ShutdownTimeout is how long Close, after all output is out, waits for
+	// the peer's close_notify. Default 30 s; negative is an error. asyncio:
+	// ssl_shutdown_timeout.
+	ShutdownTimeout time.Duration
+
+	// StrictEOF reports a peer that ends the connection without close_notify,
+	// which an attacker can do as well, as io.ErrUnexpectedEOF. Without it
+	// that is an end of file like any other, as in asyncio.
+	StrictEOF bool
+
+	// Prefix is what of TLS's bytes was received already: the ClientHello
+	// that came in one segment with a PROXY header, say. It is copied.
+	Prefix []byte
+}
+
+// tlsSettings are TLSOptions with everything filled in.
+type tlsSettings struct {
+	config    *tls.Config
+	server    bool
+	handshake time.Duration
+	shutdown  time.Duration
+	strict    bool
+	prefix    []byte
+}
+
+// resolve checks the options of one end. host is what a client connects to, ""
+// if that is not known.
+func (o *TLSOptions) resolve(server bool, host string) (*tlsSettings, error) {
+	if o.HandshakeTimeout < 0 || o.ShutdownTimeout < 0 {
+		return nil, badOption("the TLS timeouts must not be negative")
+	}
+	config := o.Config.Clone() // of nil it is nil
+	if config == nil {
+		config = new(tls.Config)
+	}
+	config.Renegotiation = tls.RenegotiateNever
+	switch {
+	case !server:
+		config.ServerName = cmp.Or(o.ServerName, config.ServerName, host)
+		if config.ServerName == "" && !config.InsecureSkipVerify {
+			return nil, badOption("TLS needs a ServerName to verify, or a Config with InsecureSkipVerify")
+		}
+	case len(config.Certificates) == 0 && config.GetCertificate == nil && config.GetConfigForClient == nil:
+		return nil, badOption("a TLS server needs a certificate in its Config")
+	}
+	return &tlsSettings{
+		config:    config,
+		server:    server,
+		handshake: orDefault(o.HandshakeTimeout, defaultHandshakeTimeout),
+		shutdown:  orDefault(o.ShutdownTimeout, defaultShutdownTimeout),
+		strict:    o.StrictEOF,
+		prefix:    append([]byte(nil), o.Prefix...),
+	}, nil
+}
+
+// resolveFor is resolve for a client that connects to address. Nil options are
+// no TLS.
+func (o *TLSOptions) resolveFor(network, address string) (*tlsSettings, error) {
+	if o == nil {
+		return nil, nil
+	}
+	host := ""
+	if network != "unix" {
+		host, _, _ = net.SplitHostPort(address) // connecting finds out what is wrong with it
+	}
+	return o.resolve(false, host)
+}
+
+// security is what a connection needs for TLS. The order of the locks is
+// encrypt, those of crypto/tls, the stream's.
+type security struct {
+	// encrypt is held while plaintext becomes ciphertext, so that both have
+	// the same order, and while top changes.
+	encrypt sync.Mutex
+
+	top      *tlsLayer // the stream's mu; the layer that user data pass through, nil during the first handshake
+	up       *upgrade  // the stream's mu; the handshake that runs or is to run
+	peerDone bool      // the stream's mu; the peer has said goodbye, or is gone
+	saidBye  bool      // the stream's mu; our close_notify is sent, or queued
+	onlyBye  bool      // the stream's mu; close_notify is all there is to send
+
+	// Used by the reader goroutine alone.
+	fd       uintptr // the descriptor, inside raw.Read
+	blocking bool    // the wire has to wait for bytes itself
+	pastGate bool    // reading is for a handshake, or to discard
+}
+
+// upgrade is one handshake, wanted or running.
+type upgrade struct {
+	layer *tlsLayer
+	done  func(error)
+	early sendq.Queue // what was written meanwhile, in clear, to be encrypted
+	left  bool        // plaintext was left undelivered
+}
+
+// tlsLayer is one TLS session. TLS inside TLS makes several.
+type tlsLayer struct {
+	set   *tlsSettings
+	conn  *tls.Conn
+	wire  *wire
+	state tls.ConnectionState // once the handshake is done
+}
+
+func (s *stream) newLayer(set *tlsSettings, below *tlsLayer) *tlsLayer {
+	l := &tlsLayer{set: set, wire: &wire{s: s, below: below, prefix: set.prefix}}
+	if set.server {
+		l.conn = tls.Server(l.wire, set.config)
+	} else {
+		l.conn = tls.Client(l.wire, set.config)
+	}
+	return l
+}
+
+// wire is the net.Conn that crypto/tls works on. Its Write is the stream's
+// transmit, which never blocks and never fails while the connection lives: one
+// failed write would poison the tls.Conn. Its Read answers errWouldBlock when
+// nothing is there, after which tls.Conn.Read can be called again at any byte;
+// Handshake cannot, so that during a handshake Read waits.
+type wire struct {
+	s      *stream
+	below  *tlsLayer // nil: the conn itself
+	prefix []byte
+	eof    bool // the conn has ended, properly or not
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	if len(w.prefix) > 0 {
+		n := copy(p, w.prefix)
+		w.prefix = w.prefix[n:]
+		return n, nil
+	}
+	n, err := w.read(p)
+	if err == io.EOF {
+		w.eof = true
+	}
+	return n, err
+}
+
+func (w *wire) read(p []byte) (int, error) {
+	s := w.s
+	switch {
+	case w.below != nil:
+		return w.below.conn.Read(p)
+	case s.kind == sockio.None:
+		return s.readConn(p, s.sec.pastGate)
+	case s.sec.blocking:
+		return s.readWaiting(p)
+	}
+	n, _, err := sockio.Recv(s.kind, s.sec.fd, p)
+	return asRead(n, s.opError("read", err))
+}
+
+// asRead makes an io.Reader's result of a receive's.
+func asRead(n int, err error) (int, error) {
+	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		return 0, errWouldBlock
+	case n == 0 && err == nil:
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	if w.below != nil {
+		return w.below.conn.Write(p)
+	}
+	s := w.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.life.phase >= ended {
+		return 0, closedError{s.life.cause}
+	}
+	return s.transmitLocked(p)
+}
+
+func (w *wire) Close() error                   { w.s.Abort(); return nil }
+func (w *wire) LocalAddr() net.Addr            { return w.s.local }
+func (w *wire) RemoteAddr() net.Addr           { return w.s.remote }
+func (*wire) SetDeadline(time.Time) error      { return nil }
+func (*wire) SetReadDeadline(time.Time) error  { return nil }
+func (*wire) SetWriteDeadline(time.Time) error { return nil }
+
+// errWouldBlock is temporary, as crypto/tls understands it: the session goes on.
+var errWouldBlock net.Error = wouldBlock{}
+
+type wouldBlock struct{}
+
+func (wouldBlock) Error() string   { return "strand: nothing to read now" }
+func (wouldBlock) Timeout() bool   { return true }
+func (wouldBlock) Temporary() bool { return true }
+
+// readWaiting is a blocking read on the fast path, for handshakes.
+func (s *stream) readWaiting(p []byte) (n int, err error) {
+	for {
+		perr := s.poll(func(fd uintptr) bool {
+			n, _, err = sockio.Recv(s.kind, fd, p)
+			return err != syscall.EAGAIN
+		})
+		s.mu.Lock()
+		over, cause := s.life.phase >= ended, s.life.cause
+		s.mu.Unlock()
+		if over {
+			return 0, closedError{cause}
+		}
+		if perr == nil {
+			return asRead(n, s.opError("read", err))
+		}
+		if !errors.Is(perr, syscall.EAGAIN) && !isTimeout(perr) {
+			return 0, perr
+		}
+	}
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
+// Beginning.
+
+// secure makes TLS the first thing to happen on a new stream.
+func (s *stream) secure(set *tlsSettings) {
+	s.sec = &security{up: &upgrade{layer: s.newLayer(set, nil)}}
+	s.gate.Store(true)
+}
+
+// upgradingLocked reports whether a handshake is wanted or running.
+func (s *stream) upgradingLocked() bool { return s.sec != nil && s.sec.up != nil }
+
+func (s *stream) wantsUpgrade() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.upgradingLocked() && s.life.phase < ended
+}
+
+// earlyLocked is the number of bytes that wait for the end of a handshake.
+func (c *security) earlyLocked() int {
+	if c.up == nil {
+		return 0
+	}
+	return c.up.early.Len()
+}
+
+// doUpgrade runs the handshake on the reader goroutine and reports whether the
+// connection goes on.
+func (s *stream) doUpgrade() bool {
+	up := s.sec.up // set before the reader came here, and changed by nobody else
+	err := ErrPlaintextPending
+	if !up.left {
+		err = s.handshake(up.layer)
+	}
+	if err == nil {
+		err = s.install(up)
+	}
+	if err != nil {
+		s.handshakeFailed(err)
+		err = s.endError()
+	}
+	if up.done != nil {
+		s.enter()
+		s.d.run(func() { up.done(err) })
+		s.leave()
+	}
+	return err == nil
+}
+
+func (s *stream) handshake(l *tlsLayer) error {
+	s.sec.blocking, s.sec.pastGate = true, true
+	defer func() { s.sec.blocking, s.sec.pastGate = false, false }()
+	limit := time.AfterFunc(l.set.handshake, func() { s.fail(&TimeoutError{Op: "handshake", After: l.set.handshake}) })
+	defer limit.Stop()
+	err := l.conn.Handshake()
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF // the peer went away in the middle (TL-04)
+	}
+	if err != nil {
+		return fmt.Errorf("strand: TLS handshake: %w", err)
+	}
+	return nil
+}
+
+// install puts the new layer into use: what was written meanwhile goes first.
+func (s *stream) install(up *upgrade) error {
+	l := up.layer
+	l.state = l.conn.ConnectionState()
+	s.sec.encrypt.Lock()
+	defer s.sec.encrypt.Unlock()
+	s.mu.Lock()
+	if s.life.phase >= ended {
+		s.mu.Unlock()
+		return net.ErrClosed
+	}
+	s.tls, s.sec.top, s.sec.up = l, l, nil
+	s.setGateLocked()
+	goodbye := s.life.phase == closing
+	s.mu.Unlock()
+	for p := up.early.Head(); p != nil; p = up.early.Head() {
+		if _, err := l.conn.Write(p); err != nil {
+			return err
+		}
+		up.early.Consume(len(p))
+		s.mu.Lock()
+		s.flow.sub(len(p))
+		s.edgesLocked()
+		s.mu.Unlock()
+	}
+	if goodbye {
+		s.goodbyeEncrypting()
+	}
+	return nil
+}
+
+// handshakeFailed ends the connection. Before ConnectionMade it is the
+// creating call, or nobody, who hears of it.
+func (s *stream) handshakeFailed(err error) {
+	if s.server != nil && !s.life.made {
+		s.server.failedHandshakes.Add(1)
+		s.cfg.log.Debug("strand: TLS handshake failed", "error", err, "transport", s)
+	}
+	s.fail(err)
+}
+
+// plaintextLeft notes that bytes were received and not delivered. If that is
+// because TLS begins, it must not.
+func (s *stream) plaintextLeft() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.upgradingLocked() {
+		s.sec.up.left = true
+	}
+}
+
+// StartTLS makes a plain connection go on as a TLS connection, on the same
+// Transport: TLS in the middle, as with STARTTLS, or TLS inside TLS. It does
+// not block. It may be called from any goroutine and from inside a callback;
+// from the moment of the call no more plaintext is delivered. What was
+// accepted before goes out first, in clear; what is written before the
+// handshake is over goes out after it, encrypted.
+//
+// If StartTLS returns nil, done, which may be nil, is called in turn with the
+// callbacks when the handshake is over. If that failed, the connection ends
+// with the same error. It fails with ErrPlaintextPending if the library holds
+// plaintext that no callback has seen; bytes that the kernel holds are TLS's.
+// The error returned matches net.ErrClosed on a connection that is closing,
+// and errors.ErrUnsupported for transports that cannot have TLS. asyncio:
+// loop.start_tls.
+func StartTLS(t Transport, opts *TLSOptions, done func(error)) error {
+	s, ok := t.(*stream)
+	if !ok || s.pipe != nil {
+		return fmt.Errorf("strand: StartTLS on a %T: %w", t, errors.ErrUnsupported)
+	}
+	if opts == nil {
+		opts = new(TLSOptions)
+	}
+	set, err := opts.resolve(opts.ServerSide, "")
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.life.refusal(); err != nil {
+		return err
+	}
+	if s.upgradingLocked() {
+		return errUpgrading
+	}
+	if s.sec == nil {
+		s.sec = new(security)
+	}
+	s.sec.up = &upgrade{layer: s.newLayer(set, s.sec.top), done: done}
+	s.setGateLocked()
+	s.wakeReaderLocked()
+	return nil
+}
+
+// StartTLSWait is StartTLS and the wait for its end. It must not be called
+// from a callback of t. If ctx ends before the handshake, the connection is
+// aborted and the context's cause returned.
+func StartTLSWait(ctx context.Context, t Transport, opts *TLSOptions) error {
+	done := make(chan error, 1)
+	if err := StartTLS(t, opts, func(err error) { done <- err }); err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	if s := t.(*stream); s.wantsUpgrade() {
+		s.fail(context.Cause(ctx))
+	}
+	return <-done
+}
+
+// Moving data.
+
+// recvTLS is recv through TLS: it decrypts until p is full or nothing is left.
+func (s *stream) recvTLS(fd uintptr, p []byte) (n int, more bool, err error) {
+	s.sec.fd = fd
+	for n < len(p) && err == nil {
+		var k int
+		k, err = s.tls.conn.Read(p[n:])
+		n += k
+	}
+	switch {
+	case err == errWouldBlock && n == 0:
+		return 0, false, syscall.EAGAIN
+	case err == errWouldBlock:
+		return n, false, nil
+	case n > 0:
+		return n, true, nil // crypto/tls repeats an error
+	}
+	if err = s.tls.readError(err); err == io.EOF {
+		err = nil
+	}
+	return 0, true, err
+}
+
+// readTLS is a Read through TLS on the portable path.
+func (s *stream) readTLS(p []byte) (int, error) {
+	n, err := s.tls.conn.Read(p)
+	return n, s.tls.readError(err)
+}
+
+// readError tells a truncated connection from one that ended with close_notify,
+// which crypto/tls does not always do; the wire knows. Unless StrictEOF is set
+// both are an end of file (TL-14).
+func (l *tlsLayer) readError(err error) error {
+	switch {
+	case err != io.EOF && err != io.ErrUnexpectedEOF:
+		return err
+	case l.wire.eof && l.set.strict:
+		return io.ErrUnexpectedEOF
+	}
+	return io.EOF
+}
+
+// maxPlaintext is the largest piece of plaintext that makes one record.
+const maxPlaintext = 16 << 10
+
+// writeTLS is Write and WriteLines through TLS.
+func (s *stream) writeTLS(bufs ...[]byte) (int, error) {
+	size := 0
+	for _, b := range bufs {
+		size += len(b)
+	}
+	c := s.sec // set before, and never changed
+	c.encrypt.Lock()
+	defer c.encrypt.Unlock()
+	s.mu.Lock()
+	err := s.acceptLocked(size)
+	top, up := c.top, c.up
+	if err == nil && up != nil {
+		for _, b := range bufs {
+			up.early.Append(b)
+		}
+		s.flow.add(size)
+		s.edgesLocked()
+	}
+	s.mu.Unlock()
+	if err != nil || size == 0 {
+		return 0, err
+	}
+	if up == nil {
+		err = top.write(bufs)
+	}
+	if err != nil {
+		return 0, s.writeError()
+	}
+	return size, nil
+}
+
+// write encrypts the pieces, small ones together.
+func (l *tlsLayer) write(bufs [][]byte) error {
+	if len(bufs) == 1 {
+		_, err := l.conn.Write(bufs[0])
+		return err
+	}
+	record := bufpool.Get(maxPlaintext)
+	defer bufpool.Put(record)
+	n := 0
+	for _, b := range bufs {
+		for len(b) > 0 {
+			k := copy(record.Data[n:maxPlaintext], b)
+			b, n = b[k:], n+k
+			if n == maxPlaintext {
+				if _, err := l.conn.Write(record.Data[:n]); err != nil {
+					return err
+				}
+				n = 0
+			}
+		}
+	}
+	_, err := l.conn.Write(record.Data[:n])
+	return err
+}
+
+// writeError is what a write returns that found the connection at its end.
+func (s *stream) writeError() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return closedError{s.life.cause}
+}
+
+// Ending.
+
+// sayGoodbye sends close_notify behind all that was written. The connection is
+// closing.
+func (s *stream) sayGoodbye() {
+	s.sec.encrypt.Lock()
+	defer s.sec.encrypt.Unlock()
+	s.goodbyeEncrypting()
+}
+
+// goodbyeEncrypting is sayGoodbye under the lock for encrypting. tls.Conn's
+// own Close is of no use here: it sets a deadline of 5 s.
+func (s *stream) goodbyeEncrypting() {
+	s.mu.Lock()
+	s.sec.onlyBye = !s.pendingLocked()
+	s.mu.Unlock()
+	for l := s.sec.top; l != nil; l = l.wire.below {
+		if err := l.conn.CloseWrite(); err != nil && s.cfg.debug {
+			s.cfg.log.Debug("strand: close_notify failed", "error", err, "transport", s)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sec.saidBye = true
+	s.flushedLocked()
+}
+
+// shutLocked waits for the peer's goodbye: ours is out.
+func (s *stream) shutLocked() {
+	switch {
+	case !s.sec.saidBye:
+	case s.sec.peerDone:
+		s.endLocked(nil)
+	case s.life.advance(shutting):
+		s.limitsLocked().startShutdown(s.sec.top.set.shutdown)
+	}
+}
+
+// awaitGoodbye is the reader's part in closing: it decrypts and discards until
+// the peer has said goodbye, even if reading was paused.
+func (s *stream) awaitGoodbye() {
+	s.sec.pastGate = true
+	for s.tls != nil {
+		err := s.discard()
+		s.mu.Lock()
+		over := s.life.phase >= ended || s.sec.peerDone
+		s.mu.Unlock()
+		switch {
+		case over:
+			return
+		case err == io.EOF || err == io.ErrUnexpectedEOF:
+			s.tls = s.tls.wire.below // of TLS inside TLS, the outer session ends after the inner
+		case err != nil && !isTimeout(err):
+			s.fail(err)
+			return
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sec.peerDone = true
+	if s.life.phase == shutting {
+		s.endLocked(nil)
+	}
+}
+
+// discard reads, waiting, until there is an error.
+func (s *stream) discard() (err error) {
+	if s.kind == sockio.None {
+		buf := bufpool.Get(bufpool.Small)
+		defer bufpool.Put(buf)
+		for err == nil {
+			_, err = s.tls.conn.Read(buf.Data)
+		}
+		return err
+	}
+	perr := s.poll(func(fd uintptr) bool {
+		buf := bufpool.Get(bufpool.Small)
+		defer bufpool.Put(buf)
+		s.sec.fd = fd
+		for err = nil; err == nil; {
+			_, err = s.tls.conn.Read(buf.Data)
+		}
+		return err != errWouldBlock
+	})
+	if perr != nil {
+		return perr
+	}
+	return err
+}
+
+// Asking.
+
+// Cipher is what ExtraInfo(ExtraCipher) returns. asyncio: the triple of
+// SSLSocket.cipher.
+type Cipher struct {
+	Name    string // the cipher suite's name
+	Version string // "TLS 1.3", say
+	Bits    int    // the length of the secret key
+}
+
+// TLSState returns the state of the connection's TLS session, as it was after
+// the handshake, and whether there is one. It keeps its answer after the end.
+func TLSState(t BaseTransport) (tls.ConnectionState, bool) {
+	state, ok := t.ExtraInfo(ExtraSSLObject).(tls.ConnectionState)
+	return state, ok
+}
+
+func (s *stream) tlsInfo(name string) any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sec == nil || s.sec.top == nil {
+		return nil
+	}
+	l := s.sec.top
+	switch name {
+	case ExtraSSLContext:
+		return l.set.config
+	case ExtraSSLObject:
+		return l.state
+	case ExtraCipher:
+		return cipherOf(l.state)
+	}
+	if len(l.state.PeerCertificates) == 0 {
+		return nil
+	}
+	return l.state.PeerCertificates[0]
+}
+
+func cipherOf(state tls.ConnectionState) Cipher {
+	c := Cipher{Name: tls.CipherSuiteName(state.CipherSuite), Version: tls.VersionName(state.Version), Bits: 128}
+	switch state.CipherSuite {
+	case tls.TLS_AES_256_GCM_SHA384, tls.TLS_CHACHA20_POLY1305_SHA256,
+		tls.TLS_RSA_WITH_AES_256_CBC_SHA, tls.TLS_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256:
+		c.Bits = 256
+	}
+	return c
+}
