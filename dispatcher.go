@@ -74,6 +74,19 @@ func (d *dispatcher) leave() {
 	}
 }
 
+// leaveAnyhow is leave for deferred calls: if a func that it runs calls
+// runtime.Goexit, the turn and the queue live on elsewhere.
+func (d *dispatcher) leaveAnyhow() {
+	left := false
+	defer func() {
+		if !left {
+			go d.drain()
+		}
+	}()
+	d.leave()
+	left = true
+}
+
 // drain is the goroutine made for queued work while nobody has the turn. It
 // starts with the turn, and ends when somebody else has it or nothing is left.
 func (d *dispatcher) drain() {

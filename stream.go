@@ -66,7 +66,7 @@ type stream struct {
 	parked      chan struct{} // mu; closed to wake the reader, which waits there
 	closer      chan struct{} // mu; closed when closeForeign has closed the conn
 	limits      *limits       // mu; timers, made when the first is needed, nil before
-	ending      *ending       // mu; context and done channel, made when asked for
+	ending      ending        // mu
 	sec         *security     // mu; everything about TLS, nil before it is wanted
 
 	next, prev *stream // the server's list, under its lock
@@ -82,13 +82,6 @@ func bind(p Protocol) *binding {
 	b := &binding{Protocol: p}
 	b.buffered, _ = p.(BufferedProtocol)
 	return b
-}
-
-// ending is what lets others wait for the end.
-type ending struct {
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	done   chan struct{} // closed when the phase is gone
 }
 
 // newStream takes conn over. The caller starts run.
@@ -173,11 +166,10 @@ func (s *stream) lose() {
 func (s *stream) gone() {
 	s.mu.Lock()
 	s.life.advance(gone)
-	if s.ending != nil {
-		close(s.ending.done)
-	}
+	s.ending.over()
 	s.mu.Unlock()
-	s.leave()
+	s.holdsTurn = false
+	s.d.leaveAnyhow()
 	if s.server != nil {
 		s.server.detach(s)
 	}
@@ -211,9 +203,7 @@ func (s *stream) endedLocked() {
 		s.out.Reset() // otherwise the writer may be reading from it, and resets it on leaving
 	}
 	s.limits.stop()
-	if s.ending != nil {
-		s.ending.cancel(causeOf(s.life.cause))
-	}
+	s.ending.decided(s.life.cause)
 	s.stopReadingLocked()
 	if s.writing && s.kind != sockio.None {
 		s.conn.SetWriteDeadline(longAgo) // wakes the writer; on a closed conn nothing has to
@@ -370,34 +360,16 @@ func addrOrNil(a net.Addr) any {
 	return a
 }
 
-func (s *stream) Context() context.Context { return s.endingOf().ctx }
-
-func (s *stream) Done() <-chan struct{} { return s.endingOf().done }
-
-// endingOf makes what Context and Done return, on the first call: most
-// connections never need it.
-func (s *stream) endingOf() *ending {
+func (s *stream) Context() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ending == nil {
-		s.ending = &ending{done: make(chan struct{})}
-		s.ending.ctx, s.ending.cancel = context.WithCancelCause(context.Background())
-		if s.life.phase >= ended {
-			s.ending.cancel(causeOf(s.life.cause))
-		}
-		if s.life.phase == gone {
-			close(s.ending.done)
-		}
-	}
-	return s.ending
+	return s.ending.of(&s.life).ctx
 }
 
-// causeOf is what a context is cancelled with: a clean end has a name there.
-func causeOf(cause error) error {
-	if cause == nil {
-		return net.ErrClosed
-	}
-	return cause
+func (s *stream) Done() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ending.of(&s.life).done
 }
 
 func (s *stream) CallSoon(fn func()) bool { return s.d.post(fn) }
