@@ -159,8 +159,10 @@ class Actions:
 
     def _block(self, conn, block):
         conn.section.add(f"soon {block}")
-        self.perform(conn, self.run.scenario.blocks[block], conn.section)
-        conn.post("soon." + block)
+        try:
+            self.perform(conn, self.run.scenario.blocks[block], conn.section)
+        finally:
+            conn.post("soon." + block)
 
     def do_mark(self, conn, transport, line, name):
         self.run.board.post(name)

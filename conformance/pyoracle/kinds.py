@@ -24,7 +24,7 @@ def _listen(run):
     sock = socket.socket(run.family, socket.SOCK_STREAM)
     run.prepare_peer_socket(sock)
     sock.bind(run.path("listener") if run.family == socket.AF_UNIX else ("127.0.0.1", 0))
-    if not run.scenario.options.get("refuse"):
+    if not run.refuses:
         sock.listen(16)
     sock.settimeout(run.timeout)
     run.closers.append(sock.close)
@@ -128,7 +128,7 @@ async def _datagram(run):
         kwargs["allow_broadcast"] = True
     if run.scenario.kind == "unixgram":
         kwargs["family"] = socket.AF_UNIX
-    if options.get("refuse"):
+    if run.refuses:
         run.peers[0].close()
     pair = await run.created(run.loop.create_datagram_endpoint(run.factory, **kwargs))
     if pair:

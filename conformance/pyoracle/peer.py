@@ -68,7 +68,7 @@ class Peer(threading.Thread):
     def _first_step(self):
         if self.run_state.scenario.role == "server":
             self.do_connect()
-        elif self.run_state.listener is not None:
+        elif self.run_state.listener is not None and not self.run_state.refuses:
             self.do_accept()
 
     def adopt(self, end):

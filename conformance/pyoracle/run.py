@@ -89,6 +89,10 @@ class Run:
         if size or self.scenario.small_buffers:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size or SMALL)
 
+    @property
+    def refuses(self):
+        return self.scenario.options.get("refuse", False)
+
     def path(self, name):
         return os.path.join(self.dir, name)
 

@@ -1,0 +1,125 @@
+package conformance_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/gostrand/strand/conformance"
+)
+
+// scenarios is where the files and the golden traces stand.
+const scenarios = "../testdata/conformance"
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestGolden plays every scenario and compares its trace with the one recorded
+// from CPython.
+func TestGolden(t *testing.T) { playAll(t, "") }
+
+// TestSingleBytes does so with what peers send cut into single bytes.
+func TestSingleBytes(t *testing.T) { playAll(t, "one") }
+
+// TestRandomPieces does so with pieces of random sizes.
+func TestRandomPieces(t *testing.T) {
+	cut := fmt.Sprintf("random:%d", rand.Uint32())
+	t.Logf("repeat with: go run ./conformance/cmd/replay -chunks %s testdata/conformance", cut)
+	playAll(t, cut)
+}
+
+// TestOneProcessor does so with one processor, where goroutines take turns.
+func TestOneProcessor(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	playAll(t, "")
+}
+
+func playAll(t *testing.T, cut string) {
+	all, err := conformance.Discover(scenarios)
+	require.NoError(t, err)
+	for _, s := range all {
+		t.Run(s.Name, func(t *testing.T) { play(t, s, cut) })
+	}
+}
+
+func play(t *testing.T, s *conformance.Scenario, cut string) {
+	got, err := conformance.Play(s, cut, conformance.DefaultTimeout)
+	if errors.Is(err, conformance.ErrSkipped) {
+		t.Skip(err)
+	}
+	require.NoError(t, err, "%s\ntrace up to there:\n%s", s.About, got)
+	want, err := s.Expected()
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Fatal("no golden trace: record it with go test ./conformance -run TestOracle -record")
+	}
+	require.NoError(t, err)
+	require.Equal(t, want, got, s.About)
+}
+
+// TestScore counts the scenarios, so that a number in a document can be
+// checked, and makes sure that there are as many as promised.
+func TestScore(t *testing.T) {
+	all, err := conformance.Discover(scenarios)
+	require.NoError(t, err)
+	differ, ids := 0, make(map[string]bool)
+	for _, s := range all {
+		if len(s.Differs) > 0 {
+			differ++
+		}
+		for _, id := range s.IDs {
+			ids[id] = true
+		}
+		require.NotEmpty(t, s.About, s.Name)
+	}
+	t.Logf("%d scenarios show %d statements of the contract: %d identical to asyncio, %d deliberately different",
+		len(all), len(ids), len(all)-differ, differ)
+	require.GreaterOrEqual(t, len(all), 200)
+}
+
+// TestDiffersMustMatch makes sure that a list of differences that no longer
+// fits its golden trace is noticed.
+func TestDiffersMustMatch(t *testing.T) {
+	dir := t.TempDir()
+	scenario := `{"about": "x", "ids": ["BT-03"], "kind": "tcp", "differs": [
+		{"row": "FC-05", "actor": "c0", "asyncio": ["pause"], "strand": ["resume"]}]}`
+	require.NoError(t, os.WriteFile(dir+"/a.json", []byte(scenario), 0o600))
+	expected := func(golden string) (string, error) {
+		require.NoError(t, os.WriteFile(dir+"/a.trace", []byte(golden), 0o600))
+		all, err := conformance.Discover(dir)
+		require.NoError(t, err)
+		return all[0].Expected()
+	}
+
+	got, err := expected("[c0]\nmade\npause\nlost null\n")
+	require.NoError(t, err)
+	require.Equal(t, "[c0]\nmade\nresume\nlost null\n", got)
+
+	_, err = expected("[c0]\nmade\nlost null\n")
+	require.ErrorContains(t, err, "do not stand there")
+	_, err = expected("[c0]\npause\npause\n")
+	require.ErrorContains(t, err, "more than once")
+}
+
+// TestMistakesAreNoticed makes sure that a misspelt scenario is an error and
+// not a scenario that shows nothing.
+func TestMistakesAreNoticed(t *testing.T) {
+	for _, text := range []string{
+		`{"ids": ["BT-03"], "kind": "tcp", "protocl": {}}`,
+		`{"ids": ["BT-03"], "kind": "carrier pigeon"}`,
+		`{"ids": [], "kind": "tcp"}`,
+		`{"ids": ["BT-03"], "kind": "tcp", "role": "butler"}`,
+		`{"ids": ["BT-03"], "kind": "tcp", "protocol": {"on": {"made": ["wirte 5"]}}}`,
+		`{"ids": ["BT-03"], "kind": "tcp", "app": ["ask is_closed"]}`,
+	} {
+		dir := t.TempDir()
+		require.NoError(t, os.WriteFile(dir+"/a.json", []byte(text), 0o600))
+		_, err := conformance.Discover(dir)
+		require.Error(t, err, text)
+	}
+}
