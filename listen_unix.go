@@ -34,16 +34,25 @@ func bindSocket(network, address string, reusePort bool) (*boundSocket, error) {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	b := &boundSocket{File: os.NewFile(uintptr(fd), address)}
-	if err := b.bind(fd, domain, sa, reusePort); err != nil {
+	if err := b.bind(fd, network, domain, sa, reusePort); err != nil {
 		b.Close()
 		return nil, err
 	}
 	return b, nil
 }
 
-func (b *boundSocket) bind(fd, domain int, sa unix.Sockaddr, reusePort bool) error {
+func (b *boundSocket) bind(fd int, network string, domain int, sa unix.Sockaddr, reusePort bool) error {
 	if domain != unix.AF_UNIX {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	if domain == unix.AF_INET6 {
+		only := 0
+		if network == "tcp6" {
+			only = 1
+		}
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only); err != nil {
 			return os.NewSyscallError("setsockopt", err)
 		}
 	}

@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -104,7 +106,8 @@ const (
 
 // CreateServer listens on address and serves every connection with a protocol
 // of its own from factory. network is "tcp", "tcp4", "tcp6" or "unix". All
-// addresses of a host name are bound; an empty host means all interfaces.
+// addresses of a host name are bound; an empty host means all interfaces, and a
+// literal address its own family only: [::] does not accept IPv4.
 //
 // It does not block, except for resolving a host name, to which ctx applies;
 // ctx has no meaning for the server afterwards. factory is called on each
@@ -198,7 +201,7 @@ func (s *Server) StartServing() error {
 		return errServerClosed
 	}
 	for _, l := range s.listeners {
-		if err := l.listen(s.opts.Backlog); err != nil {
+		if err := l.listen(&s.opts); err != nil {
 			return err
 		}
 	}
@@ -379,7 +382,9 @@ func (s *Server) ServeConn(conn net.Conn) error {
 		s.release()
 		return err
 	}
-	s.serve(conn)
+	if !s.serve(conn) {
+		return errServerClosed
+	}
 	return nil
 }
 
@@ -392,11 +397,10 @@ func (s *Server) acceptLoop(l *listener) {
 		conn, err := l.Accept()
 		if err == nil {
 			delay = 0
-			if !s.acquire() {
+			if !s.acquire() || !s.serve(conn) {
 				conn.Close()
 				return
 			}
-			s.serve(conn)
 			continue
 		}
 		if s.isClosed() || errors.Is(err, net.ErrClosed) {
@@ -485,21 +489,28 @@ func (s *Server) releaseLocked() {
 	s.finishLocked()
 }
 
-// serve starts a connection, whose slot is taken.
-func (s *Server) serve(conn net.Conn) {
+// serve starts a connection, whose slot is taken. It gives the slot back and
+// returns false if the server was closed meanwhile: Shutdown, which has looked
+// at the list already, would wait for the connection without asking it to end.
+func (s *Server) serve(conn net.Conn) bool {
 	c := newStream(conn, s.cfg)
 	c.server = s
 	if s.tls != nil {
 		c.secure(s.tls)
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state >= serverClosed {
+		s.releaseLocked()
+		return false
+	}
 	c.next = s.first
 	if s.first != nil {
 		s.first.prev = c
 	}
 	s.first = c
-	s.mu.Unlock()
 	go c.run()
+	return true
 }
 
 // detach is the end of a connection.
@@ -595,6 +606,7 @@ type listener struct {
 // listenAll binds every address, or none.
 func listenAll(ctx context.Context, network string, addresses []string, o *ServerOptions) ([]*listener, error) {
 	var ls []*listener
+	var bound []string
 	var unavailable []error
 	fail := func(err error) ([]*listener, error) {
 		for _, l := range ls {
@@ -608,6 +620,10 @@ func listenAll(ctx context.Context, network string, addresses []string, o *Serve
 			return fail(err)
 		}
 		for _, a := range exact {
+			if slices.Contains(bound, a) {
+				continue // two names may have the same address (SV-15)
+			}
+			bound = append(bound, a)
 			l, err := listen(ctx, network, a, o)
 			switch {
 			case err == nil:
@@ -666,6 +682,7 @@ func listen(ctx context.Context, network, address string, o *ServerOptions) (*li
 			return nil, err
 		}
 	}
+	network = family(network, address)
 	if o.DelayStart {
 		b, err := bindSocket(network, address, o.ReusePort)
 		if err != nil {
@@ -693,11 +710,25 @@ func listen(ctx context.Context, network, address string, o *ServerOptions) (*li
 	return l, nil
 }
 
+// family narrows network to the family of a literal address, because package
+// net has a wildcard address of one family accept connections of both: [::] is
+// IPv6 only and 0.0.0.0 is IPv4 only (SV-15).
+func family(network, address string) string {
+	a, err := netip.ParseAddrPort(address)
+	switch {
+	case err != nil || network != "tcp":
+		return network
+	case a.Addr().Is4():
+		return "tcp4"
+	}
+	return "tcp6"
+}
+
 // removeStaleSocket removes a socket's file, as asyncio does, even if another
 // server listens there (US-01). Any other file makes listening fail.
 func removeStaleSocket(path string) error {
-	if path[0] == '@' || path[0] == 0 {
-		return nil // Linux's abstract names have no file
+	if isAbstract(path) {
+		return nil
 	}
 	info, err := os.Lstat(path)
 	if err != nil || info.Mode().Type() != fs.ModeSocket {
@@ -705,6 +736,10 @@ func removeStaleSocket(path string) error {
 	}
 	return os.Remove(path)
 }
+
+// isAbstract reports whether path is one of Linux's abstract names, which have
+// no file.
+func isAbstract(path string) bool { return path[0] == '@' || path[0] == 0 }
 
 // noteFile remembers a Unix socket's file, so that close can tell it from
 // another one that has taken its place (US-02).
@@ -715,39 +750,63 @@ func (l *listener) noteFile(network string) {
 	if u, ok := l.Listener.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false)
 	}
+	if isAbstract(l.addr.String()) {
+		return
+	}
 	if info, err := os.Lstat(l.addr.String()); err == nil {
 		l.file = info
 	}
 }
 
 // listen makes a delayed listener listen.
-func (l *listener) listen(backlog int) error {
+func (l *listener) listen(o *ServerOptions) error {
 	if l.bound == nil {
 		return nil
 	}
-	ln, err := l.bound.listen(backlog)
+	ln, err := l.bound.listen(o.Backlog)
 	if err != nil {
 		return err
 	}
-	if u, ok := ln.(*net.UnixListener); ok {
+	switch u := ln.(type) {
+	case *net.UnixListener:
 		u.SetUnlinkOnClose(false)
+	case *net.TCPListener:
+		ln = keepAliveListener{u, o.KeepAlive}
 	}
 	l.Listener, l.bound = ln, nil
 	return nil
 }
 
+// keepAliveListener is a delayed listener's: net.FileListener, which made it,
+// has no net.ListenConfig, and turns keep-alive on.
+type keepAliveListener struct {
+	*net.TCPListener
+	config net.KeepAliveConfig
+}
+
+func (l keepAliveListener) Accept() (net.Conn, error) {
+	c, err := l.AcceptTCP()
+	if err != nil {
+		return nil, err
+	}
+	c.SetKeepAliveConfig(l.config) // where it fails reading will fail too
+	return c, nil
+}
+
+// close looks at the file first: once the socket is closed, a new file in its
+// place may have the same inode.
 func (l *listener) close(removeFile bool) error {
+	var err error
+	if removeFile && l.file != nil {
+		if info, serr := os.Lstat(l.addr.String()); serr == nil && os.SameFile(info, l.file) {
+			err = os.Remove(l.addr.String())
+		}
+	}
 	var c io.Closer = l.Listener
 	if l.bound != nil {
 		c = l.bound
 	}
-	err := c.Close()
-	if removeFile && l.file != nil {
-		if info, serr := os.Lstat(l.addr.String()); serr == nil && os.SameFile(info, l.file) {
-			err = errors.Join(err, os.Remove(l.addr.String()))
-		}
-	}
-	return err
+	return errors.Join(err, c.Close())
 }
 
 // LogValue is what a log record shows of a server.
