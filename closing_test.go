@@ -2,6 +2,7 @@ package strand_test
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -75,7 +76,7 @@ func TestNothingIsReceivedWhileFlushing(t *testing.T) {
 		tr.Close()
 		_, err := peer.Write([]byte("too late"))
 		require.NoError(t, err)
-		readN(t, peer, plenty)
+		io.Copy(io.Discard, peer) // over TCP what is unread turns the end into a reset
 		require.NoError(t, r.awaitLost(t))
 		r.wantCalls(t, "no data", "ConnectionMade", "PauseWriting", "ResumeWriting", "ConnectionLost nil")
 	})
@@ -370,7 +371,9 @@ func TestAbortInResumeWriting(t *testing.T) {
 		var log logBuffer
 		r := newRecorder()
 		r.onResume = func() { r.transport().Abort() }
-		_, peer := backlogged(t, k, r, &strand.AttachOptions{TransportOptions: logTo(&log)})
+		opts := marks(1000, 0) // low 0: everything is out when Abort comes
+		opts.Logger = logTo(&log).Logger
+		_, peer := backlogged(t, k, r, opts)
 		readN(t, peer, plenty)
 		require.NoError(t, r.awaitLost(t))
 		require.Empty(t, log.String())
@@ -384,7 +387,7 @@ func TestWriteInResumeWritingWhileClosing(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {
 		r := newRecorder()
 		r.onResume = func() { requireRefused(t, r.transport(), net.ErrClosed) }
-		tr, peer := backlogged(t, k, r, &strand.AttachOptions{TransportOptions: strand.TransportOptions{WriteBufferLow: -1, WriteBufferHigh: 10}})
+		tr, peer := backlogged(t, k, r, marks(10, 0))
 		tr.Close()
 		requireSame(t, numbered(plenty), readAll(t, peer), "everything")
 		require.NoError(t, r.awaitLost(t))
