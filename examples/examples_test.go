@@ -20,6 +20,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	_ "github.com/gostrand/strand" // a change of it is to run these tests again
 )
 
 // patience bounds what a broken program may take.
@@ -111,12 +113,17 @@ func roundTrip(t *testing.T, network, addr string) {
 	require.Equal(t, "ping", string(answer))
 }
 
-func TestHelp(t *testing.T) {
-	entries, err := os.ReadDir(bin)
+// That the sources are read here also lets the go command see that a program
+// has changed since the tests were last run.
+func TestEveryProgramIsDescribed(t *testing.T) {
+	sources, err := filepath.Glob("*/main.go")
 	require.NoError(t, err)
-	require.NotEmpty(t, entries)
-	for _, e := range entries {
-		name := strings.TrimSuffix(e.Name(), ".exe")
+	require.NotEmpty(t, sources)
+	for _, file := range sources {
+		name := filepath.Dir(file)
+		source, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.True(t, strings.HasPrefix(string(source), "// "+strings.ToUpper(name[:1])+name[1:]+" "), "the comment of %s", file)
 		require.Contains(t, output(t, name, "-h"), "usage: "+name)
 	}
 }
