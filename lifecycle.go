@@ -99,13 +99,16 @@ func (l *lifecycle) graceful() bool { return l.cause == nil && !l.aborted }
 // isClosing reports whether Close, a deciding EOF or the end has come (BT-07).
 func (l *lifecycle) isClosing() bool { return l.phase >= closing }
 
-// refusal returns why nothing can be written now, nil if something can. The
-// order is the reference's (WR-03): after WriteEOF comes before closed.
-func (l *lifecycle) refusal() error {
-	if l.sending != sendOpen {
+// refusal returns why nothing can be written now, nil if something can.
+// sendfile says that a Sendfile is running. The order is the reference's
+// (WR-03): after WriteEOF, during Sendfile, closed.
+func (l *lifecycle) refusal(sendfile bool) error {
+	switch {
+	case l.sending != sendOpen:
 		return ErrWriteAfterEOF
-	}
-	if l.phase >= closing {
+	case sendfile:
+		return ErrSendfileActive
+	case l.phase >= closing:
 		return closedError{l.cause}
 	}
 	return nil

@@ -78,21 +78,21 @@ func TestLifecycleFirstCauseWins(t *testing.T) {
 // WR-03: "after WriteEOF" is said before "closed", and "closed" names why.
 func TestLifecycleRefusal(t *testing.T) {
 	l := lifecycle{phase: open}
-	require.NoError(t, l.refusal())
+	require.NoError(t, l.refusal(false))
 
 	l.sending = sendEOF
-	require.ErrorIs(t, l.refusal(), ErrWriteAfterEOF)
+	require.ErrorIs(t, l.refusal(false), ErrWriteAfterEOF)
 	l.end(nil)
-	require.ErrorIs(t, l.refusal(), ErrWriteAfterEOF)
+	require.ErrorIs(t, l.refusal(false), ErrWriteAfterEOF)
 
 	l = lifecycle{phase: open}
 	l.close(true)
-	require.ErrorIs(t, l.refusal(), net.ErrClosed)
+	require.ErrorIs(t, l.refusal(false), net.ErrClosed)
 
 	l = lifecycle{phase: open}
 	l.end(errLifecycle)
-	require.ErrorIs(t, l.refusal(), net.ErrClosed)
-	require.ErrorIs(t, l.refusal(), errLifecycle, "the cause stays visible")
+	require.ErrorIs(t, l.refusal(false), net.ErrClosed)
+	require.ErrorIs(t, l.refusal(false), errLifecycle, "the cause stays visible")
 }
 
 // A random walk: whatever is called in whatever order, the phase never goes

@@ -102,7 +102,7 @@ func (s *stream) admit() bool {
 
 // setGateLocked brings the gate in line with what closes it, and returns it.
 func (s *stream) setGateLocked() bool {
-	shut := s.paused || s.life.sawEOF || s.unwatched() || s.life.isClosing() || s.upgradingLocked()
+	shut := s.paused || s.life.sawEOF || s.unwatched() || s.life.isClosing() || s.upgradingLocked() || s.transfer != nil
 	s.gate.Store(shut)
 	return shut
 }
@@ -231,12 +231,34 @@ func (s *stream) receive(fd uintptr) bool {
 	}
 	buf := bufpool.Get(s.readSize)
 	n, more, err := s.recv(fd, buf.Data)
+	if s.gate.Load() {
+		s.receivedLate(buf.Data[:n], err)
+		bufpool.Put(buf)
+		return true
+	}
 	if n > 0 {
 		s.adaptReadSize(n, len(buf.Data))
 		s.deliver(p, buf.Data[:n])
 	}
 	bufpool.Put(buf)
 	return s.received(n, err) && more
+}
+
+// receivedLate takes the outcome of a receive during which somebody else shut
+// the gate: it may not be delivered before reading is allowed again (RD-02).
+// The caller has the turn, and has it again afterwards.
+func (s *stream) receivedLate(data []byte, err error) {
+	switch {
+	case err == syscall.EAGAIN:
+		return
+	case err != nil && !s.isPtyEnd(err):
+		err = s.opError("read", err)
+	case len(data) == 0:
+		err = io.EOF
+	}
+	s.leave()
+	s.takeChunk(data, err)
+	s.enter()
 }
 
 // recv is one receive without waiting.
@@ -418,7 +440,7 @@ func (s *stream) takeChunk(data []byte, err error) {
 func (s *stream) IsReading() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.paused && !s.noRead() && !s.life.isClosing()
+	return !s.paused && s.transfer == nil && !s.noRead() && !s.life.isClosing()
 }
 
 func (s *stream) PauseReading() {

@@ -67,6 +67,7 @@ type stream struct {
 	closer      chan struct{} // mu; closed when closeForeign has closed the conn
 	limits      *limits       // mu; timers, made when the first is needed, nil before
 	ending      ending        // mu
+	transfer    *transfer     // mu; the Sendfile in progress
 	sec         *security     // mu; everything about TLS, nil before it is wanted
 
 	next, prev *stream // the server's list, under its lock
@@ -205,6 +206,9 @@ func (s *stream) endedLocked() {
 	s.limits.stop()
 	s.ending.decided(s.life.cause)
 	s.stopReadingLocked()
+	if s.transfer != nil {
+		s.transfer.signal()
+	}
 	if s.writing && s.kind != sockio.None {
 		s.conn.SetWriteDeadline(longAgo) // wakes the writer; on a closed conn nothing has to
 	}
@@ -314,6 +318,9 @@ func (s *stream) closeLocked() (goodbye bool) {
 	}
 	s.limitsLocked().startClose()
 	s.stopReadingLocked()
+	if s.transfer != nil {
+		s.transfer.interruptLocked()
+	}
 	return secured && s.sec.up == nil
 }
 

@@ -408,7 +408,7 @@ func StartTLS(t Transport, opts *TLSOptions, done func(error)) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.life.refusal(); err != nil {
+	if err := s.life.refusal(s.transfer != nil); err != nil {
 		return err
 	}
 	if s.upgradingLocked() {

@@ -64,7 +64,7 @@ func (s *stream) acceptLocked(size int) error {
 	if s.noWrite() {
 		return errors.ErrUnsupported
 	}
-	if err := s.life.refusal(); err != nil {
+	if err := s.life.refusal(s.transfer != nil); err != nil {
 		return err
 	}
 	if s.cfg.max > 0 && size > 0 && s.flow.size > 0 && s.flow.size+size > s.cfg.max {
@@ -165,6 +165,8 @@ func (s *stream) WriteEOF() error {
 	switch {
 	case !s.canWriteEOFLocked():
 		return errors.ErrUnsupported
+	case s.transfer != nil:
+		return ErrSendfileActive
 	case s.life.isClosing() || s.life.sending != sendOpen:
 		return nil
 	case s.noRead():
@@ -233,12 +235,17 @@ func (s *stream) startWriterLocked() {
 	if s.writing {
 		return
 	}
+	s.beginWritingLocked()
+	go s.writeLoop()
+}
+
+// beginWritingLocked notes that somebody waits for the kernel to take output.
+func (s *stream) beginWritingLocked() {
 	s.writing = true
 	if s.cfg.writeTimeout > 0 {
 		l := s.limitsLocked()
 		l.write.start(s.cfg.writeTimeout, l.checkWrite)
 	}
-	go s.writeLoop()
 }
 
 // writeLoop drains the backlog. That it is done is said only after it has left
@@ -292,6 +299,9 @@ func (s *stream) drainedLocked(n int) {
 	s.out.Consume(n)
 	s.flow.sub(n)
 	s.edgesLocked()
+	if s.transfer != nil {
+		s.transfer.signal()
+	}
 }
 
 // writeConn writes the first piece of the backlog to a foreign conn. A byte
@@ -359,6 +369,9 @@ func (s *stream) writerGoneLocked() bool {
 	s.writing = false
 	if s.limits != nil {
 		s.limits.write.stop()
+	}
+	if s.transfer != nil {
+		s.transfer.signal()
 	}
 	if s.parked != nil && s.life.phase >= ended {
 		s.wakeReaderLocked()

@@ -54,3 +54,6 @@ func OfFile(f *os.File) (syscall.RawConn, Kind) {
 	}
 	return rc, File
 }
+
+// WouldBlock reports whether err says that the descriptor is not ready.
+func WouldBlock(err error) bool { return err == syscall.EAGAIN }
