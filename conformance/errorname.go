@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -59,8 +60,12 @@ func errorName(err error) string {
 		return errnoNames[errno]
 	case isTLS(err):
 		return "tls"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "ended early"
 	case strings.Contains(err.Error(), "empty buffer"):
-		return "empty buffer" // The library has no exported name for it.
+		return "empty buffer" // the library has no exported name for it
+	case strings.HasPrefix(err.Error(), "strand: "):
+		return "invalid" // nor for what ValueError says in Python
 	}
 	return err.Error()
 }

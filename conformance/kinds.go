@@ -15,13 +15,13 @@ var starters = map[string]func(*Run) error{
 	"unix":       startStream,
 	"read_pipe":  startPipe,
 	"write_pipe": startPipe,
+	"subprocess": startSubprocess,
 }
 
 // entryPoints are what the other kinds need and strand does not have yet.
 var entryPoints = map[string]string{
-	"udp":        "CreateDatagramEndpoint",
-	"unixgram":   "CreateDatagramEndpoint",
-	"subprocess": "SubprocessExec",
+	"udp":      "CreateDatagramEndpoint",
+	"unixgram": "CreateDatagramEndpoint",
 }
 
 // missing says what strand lacks for a scenario, or nothing.

@@ -146,7 +146,8 @@ func (p *peer) step(verb string, args []string) error {
 func (p *peer) control(verb, arg string) error {
 	switch verb {
 	case "close_notify":
-		return p.end.(*tlsEnd).conn.CloseWrite()
+		_ = p.end.(*tlsEnd).conn.CloseWrite() // the transport may have gone already
+		return nil
 	case "shutdown":
 		return p.raw.(*socketEnd).shutdown()
 	case "close":

@@ -147,7 +147,10 @@ class Peer(threading.Thread):
             self.section.add(f"flood -> {gone(exc)}")
 
     def do_close_notify(self):
-        self.end.close_notify()
+        try:
+            self.end.close_notify()
+        except OSError:
+            pass  # The transport has gone already.
 
     def do_shutdown(self):
         self.raw.shutdown()

@@ -120,8 +120,9 @@ def error_name(exc):
 def _os_error_name(exc):
     if exc.errno is not None:
         return errno.errorcode.get(exc.errno, str(exc.errno))
-    plain = {BrokenPipeError: "EPIPE", ConnectionResetError: "ECONNRESET",
-             ConnectionAbortedError: "ECONNABORTED", ProcessLookupError: "ESRCH"}
+    # asyncio's own objects, not the system's.
+    plain = {BrokenPipeError: "EPIPE", ConnectionResetError: "ended early",
+             ProcessLookupError: "ESRCH"}
     return plain.get(type(exc), type(exc).__name__)
 
 
