@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -16,19 +17,24 @@ import (
 	"github.com/gostrand/strand"
 )
 
-// bigFile is a file that no socket buffer holds, and its contents.
-func bigFile(t *testing.T) (*os.File, []byte) {
-	t.Helper()
+// bigData is what no socket's buffers hold.
+var bigData = sync.OnceValue(func() []byte {
 	data := make([]byte, 8<<20)
 	for i := range data {
 		data[i] = byte(i * 7 >> 3)
 	}
+	return data
+})
+
+// bigFile is a file of bigData.
+func bigFile(t *testing.T) (*os.File, []byte) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "big")
-	require.NoError(t, os.WriteFile(path, data, 0o600))
+	require.NoError(t, os.WriteFile(path, bigData(), 0o600))
 	f, err := os.Open(path)
 	require.NoError(t, err)
 	t.Cleanup(func() { f.Close() })
-	return f, data
+	return f, bigData()
 }
 
 // position is where f would be read next.
