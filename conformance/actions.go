@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -19,21 +18,20 @@ import (
 // written behind the action's line.
 type action func(c *connection, target any, args []string) error
 
-// actions are the verbs that leave a line.
-var actions map[string]action
-
 // silentActions leave none: they are the scenario's machinery.
 var silentActions = []string{"mark", "hold", "return", "raise"}
 
-func init() { // breaks the cycle pipe -> actions -> pipe
-	actions = map[string]action{
+// actionOf returns the action of a verb that leaves a line, or nil. It is a
+// function because actions lead to blocks of actions.
+func actionOf(verb string) action {
+	return map[string]action{
 		"write": doWrite, "writelines": doWriteLines, "write_eof": doWriteEOF,
 		"limits": doLimits, "sendto": doSendTo, "sendfile": doSendfile,
 		"pause_reading": doPauseReading, "resume_reading": doResumeReading,
 		"close": doClose, "abort": doAbort, "set_protocol": doSetProtocol,
 		"kill": doKill, "terminate": doTerminate, "signal": doSignal,
 		"start_tls": doStartTLS, "soon": doSoon, "later": doLater,
-	}
+	}[verb]
 }
 
 // checkActions rejects verbs and questions that do not exist before anything
@@ -61,7 +59,7 @@ func knownAction(words []string) bool {
 		name, _, _ := strings.Cut(words[1], ":")
 		return questions[name] != nil
 	}
-	return actions[words[0]] != nil || slices.Contains(silentActions, words[0])
+	return actionOf(words[0]) != nil || slices.Contains(silentActions, words[0])
 }
 
 // perform runs actions in order and returns what "return" says.
@@ -100,7 +98,7 @@ func (c *connection) act(l *line, target any, verb string, args []string) {
 		l.result(c.ask(target, args[0]))
 		return
 	}
-	if err := actions[verb](c, target, args); err != nil {
+	if err := actionOf(verb)(c, target, args); err != nil {
 		l.result(c.run.errorName(err))
 	}
 }
@@ -172,11 +170,6 @@ func doSendTo(c *connection, target any, args []string) error {
 	return t.SendTo(data, c.run.addressOf(args[1]))
 }
 
-// doSendfile copies a file of SIZE pattern bytes; the result is an event.
-func doSendfile(c *connection, target any, args []string) error {
-	return errNotYet
-}
-
 // Reading, ending, switching.
 
 func doPauseReading(_ *connection, target any, _ []string) error {
@@ -233,10 +226,6 @@ func doSignal(_ *connection, target any, args []string) error {
 	}
 	return target.(strand.SubprocessTransport).SendSignal(sig)
 }
-
-// errNotYet marks actions whose entry point strand does not have yet; the
-// scenarios that use them are skipped.
-var errNotYet = errors.New("not in strand yet")
 
 // doStartTLS begins the upgrade; its end is an event, in turn with the
 // callbacks.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"path/filepath"
-	"strings"
 
 	"github.com/gostrand/strand"
 )
@@ -26,27 +25,10 @@ var entryPoints = map[string]string{
 
 // missing says what strand lacks for a scenario, or nothing.
 func missing(s *Scenario) string {
-	switch {
-	case starters[s.Kind] == nil:
+	if starters[s.Kind] == nil {
 		return "strand." + entryPoints[s.Kind] + " does not exist yet"
-	case s.usesAction("sendfile"):
-		return "strand.Sendfile does not exist yet"
 	}
 	return ""
-}
-
-// usesAction reports whether any callback uses a verb.
-func (s *Scenario) usesAction(verb string) bool {
-	for _, p := range s.Protocols {
-		for _, list := range p.On {
-			for _, text := range list {
-				if strings.HasPrefix(text, verb) {
-					return true
-				}
-			}
-		}
-	}
-	return false
 }
 
 func startStream(r *Run) error {

@@ -66,6 +66,9 @@ def _deliver(scenario, text, args):
     path = scenario.trace_path()
     if args.record:
         path.write_text(text, encoding="utf-8")
+    elif args.check and not path.exists():
+        print(f"== {scenario.name}: no golden trace")
+        return False
     elif args.check:
         golden = path.read_text(encoding="utf-8")
         if golden != text:

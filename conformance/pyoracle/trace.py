@@ -133,6 +133,8 @@ def _programming_error_name(exc, text):
         return "after write_eof"
     if "sendfile is in progress" in text:
         return "sendfile in progress"
+    if "Transport is closing" in text:
+        return "closed"
     if "empty buffer" in text:
         return "empty buffer"
     if isinstance(exc, ValueError):
