@@ -75,10 +75,10 @@ func (r *recorder) tell() {
 }
 
 func (r *recorder) ConnectionMade(t strand.Transport) {
-	defer r.enter("ConnectionMade")()
 	r.mu.Lock()
-	r.t = t
+	r.t = t // before the call is told to those who wait for it
 	r.mu.Unlock()
+	defer r.enter("ConnectionMade")()
 	if r.onMade != nil {
 		r.onMade(t)
 	}
