@@ -635,6 +635,7 @@ func TestServerCloseInCallbacks(t *testing.T) {
 // SV-15: several addresses, each with a port of its own; the same one twice is
 // bound once.
 func TestSeveralAddresses(t *testing.T) {
+	skipWithoutLoopbacks(t)
 	opts := &strand.ServerOptions{Addresses: []string{"127.0.0.2:0", "127.0.0.1:0", "localhost:0"}}
 	s := serveTCP(t, opts, nil)
 	var hosts []string
@@ -673,15 +674,24 @@ func skipWithoutIPv6(t testing.TB) {
 	ln.Close()
 }
 
+// skipWithoutLoopbacks skips where 127.0.0.1 is the only address of its network.
+func skipWithoutLoopbacks(t testing.TB) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Skip("only one loopback address here")
+	}
+	ln.Close()
+}
+
 // SV-15: a literal address is of its own family only, so that both wildcards can
 // be bound to the same port.
 func TestWildcardsOfOneFamily(t *testing.T) {
 	skipWithoutIPv6(t)
 	for _, delay := range []bool{false, true} {
 		t.Run(fmt.Sprint("DelayStart ", delay), func(t *testing.T) {
-			six := serve(t, "tcp", "[::]:0", &strand.ServerOptions{DelayStart: delay}, nil)
+			six, four := serveBothWildcards(t, delay)
 			port := six.addr().(*net.TCPAddr).Port
-			four := serve(t, "tcp", fmt.Sprintf("0.0.0.0:%d", port), &strand.ServerOptions{DelayStart: delay}, nil)
 			require.NoError(t, six.StartServing())
 			require.NoError(t, four.StartServing())
 			dial(t, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
@@ -692,10 +702,31 @@ func TestWildcardsOfOneFamily(t *testing.T) {
 	}
 }
 
+// serveBothWildcards binds [::] and 0.0.0.0 to one port, which must be found
+// first: a port that is free in one family may be taken in the other.
+func serveBothWildcards(t testing.TB, delay bool) (six, four *testServer) {
+	t.Helper()
+	opts := &strand.ServerOptions{DelayStart: delay}
+	for range 20 {
+		six = serve(t, "tcp", "[::]:0", opts, nil)
+		address := fmt.Sprintf("0.0.0.0:%d", six.addr().(*net.TCPAddr).Port)
+		ln, err := net.Listen("tcp4", address)
+		if err != nil {
+			continue
+		}
+		ln.Close()
+		return six, serve(t, "tcp", address, opts, nil)
+	}
+	t.Fatal("no port is free in both families")
+	return nil, nil
+}
+
 // SV-16: an address can be bound again at once, although connections of it are
 // in TIME_WAIT.
 func TestReuseAddress(t *testing.T) {
-	s := serveTCP(t, nil, nil)
+	const own = "127.0.0.9" // whose ports nobody else takes meanwhile
+	skipWithoutLoopbacks(t)
+	s := serve(t, "tcp", own+":0", nil, nil)
 	addr := s.addr()
 	client, r := s.connect(t)
 	r.transport().Close() // the side that closes first has TIME_WAIT
