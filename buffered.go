@@ -8,14 +8,20 @@ import "time"
 func (s *stream) receiveInto(p BufferedProtocol, fd uintptr) bool {
 	buf := p.GetBuffer(-1)
 	if len(buf) == 0 {
-		s.fail(errEmptyBuffer)
-		return true
+		s.emptyBuffer()
+		return true // admit says what comes next
 	}
 	n, more, err := s.recv(fd, buf)
 	if n > 0 {
 		s.updated(p, n)
 	}
 	return s.received(n, err) && more
+}
+
+// emptyBuffer is a mistake of the protocol, and so it is logged (BP-04).
+func (s *stream) emptyBuffer() {
+	s.cfg.log.Error(errEmptyBuffer.Error(), "transport", s)
+	s.fail(errEmptyBuffer)
 }
 
 // updated runs BufferUpdated.
@@ -28,31 +34,21 @@ func (s *stream) updated(p BufferedProtocol, n int) {
 }
 
 // feed hands over bytes that are already in memory, to either kind of
-// protocol, and returns what it did not want any more. A BufferedProtocol gets
-// them copied, buffer by buffer, with the number left as the hint (BP-07). The
-// caller has the turn.
+// protocol, and returns the rest. A BufferedProtocol gets one buffer full of
+// them, copied, with the number left as the hint (BP-07): what follows is a
+// turn of its own, because BufferUpdated may pause, close or install another
+// protocol. The caller has the turn.
 func (s *stream) feed(p *binding, data []byte) (rest []byte) {
 	if p.buffered == nil {
 		s.deliver(p, data)
 		return nil
 	}
-	for len(data) > 0 && !s.unwanted() {
-		buf := p.buffered.GetBuffer(len(data))
-		if len(buf) == 0 {
-			s.fail(errEmptyBuffer)
-			return nil
-		}
-		n := copy(buf, data)
-		s.updated(p.buffered, n)
-		data = data[n:]
+	buf := p.buffered.GetBuffer(len(data))
+	if len(buf) == 0 {
+		s.emptyBuffer()
+		return nil
 	}
-	return data
-}
-
-// unwanted reports whether the rest of a chunk may not be delivered: the
-// connection was closed, or goes on with TLS.
-func (s *stream) unwanted() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.life.isClosing() || s.upgradingLocked()
+	n := copy(buf, data)
+	s.updated(p.buffered, n)
+	return data[n:]
 }
