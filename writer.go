@@ -132,15 +132,22 @@ func (s *stream) sendvLocked(bufs [][]byte) (n int, err error) {
 	case s.fd >= 0: // the reader is inside raw.Read, which keeps the descriptor open
 		n, err = sockio.Sendv(s.kind, uintptr(s.fd), bufs)
 	default:
-		ferr := s.wraw.Write(func(fd uintptr) bool {
-			n, err = sockio.Sendv(s.kind, fd, bufs)
-			return true
-		})
-		if ferr != nil {
-			n, err = 0, ferr
-		}
+		n, err = s.sendvInPollerLocked(bufs)
 	}
 	return s.triedLocked(n, err)
+}
+
+// sendvInPollerLocked is a function of its own for its closure, because of
+// which n and err live on the heap.
+func (s *stream) sendvInPollerLocked(bufs [][]byte) (n int, err error) {
+	ferr := s.wraw.Write(func(fd uintptr) bool {
+		n, err = sockio.Sendv(s.kind, fd, bufs)
+		return true
+	})
+	if ferr != nil {
+		return 0, ferr
+	}
+	return n, err
 }
 
 // triedLocked takes the outcome of a try: a socket error ends the connection
