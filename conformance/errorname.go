@@ -48,6 +48,8 @@ func errorName(err error) string {
 		return r.Error()
 	case errors.Is(err, strand.ErrWriteAfterEOF):
 		return "after write_eof"
+	case errors.Is(err, strand.ErrSendfileActive):
+		return "sendfile in progress"
 	case errors.Is(err, net.ErrClosed):
 		return "closed"
 	case errors.Is(err, os.ErrDeadlineExceeded):
