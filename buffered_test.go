@@ -308,14 +308,6 @@ func TestSetProtocol(t *testing.T) {
 	})
 }
 
-// SP-01: a nil protocol is the caller's mistake.
-func TestSetProtocolNil(t *testing.T) {
-	tr, _ := connected(t, kinds[0], newRecorder(), nil)
-	require.Panics(t, func() { tr.SetProtocol(nil) })
-	require.Panics(t, func() { tr.SetProtocol((*recorder)(nil)) })
-	require.False(t, tr.IsClosing())
-}
-
 // switching is a protocol that is plain and buffered by turns: it takes one
 // chunk or buffer, then installs the other half.
 type switching struct {
