@@ -209,7 +209,20 @@ func (d *dispatcher) seal() {
 	for t := range timers {
 		t.t.Stop()
 	}
+	d.runLast()
+}
+
+// runLast is runQueued that survives runtime.Goexit in what it runs: nothing
+// that was accepted may be left for later.
+func (d *dispatcher) runLast() {
+	done := false
+	defer func() {
+		if !done {
+			d.runLast()
+		}
+	}()
 	d.runQueued()
+	done = true
 }
 
 // run runs one callback, which may panic, and in Debug times it.

@@ -239,7 +239,7 @@ func (s *stream) failLocked(err error) {
 func (s *stream) closeForeign(done chan<- struct{}) {
 	defer close(done)
 	s.d.enter()
-	defer s.d.leave()
+	defer s.d.leaveAnyhow()
 	s.closeConn()
 }
 
