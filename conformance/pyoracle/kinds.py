@@ -1,14 +1,15 @@
 """How each kind of transport and its peers are set up."""
 
-import asyncio
+import fcntl
 import os
 import pty
 import socket
 import tempfile
+import tty
+from asyncio import subprocess
 
 from . import tlsconf
 from .peer import DatagramPeer, PipePeer, wrap
-from .trace import Raised
 
 
 def _tls(run):
@@ -153,8 +154,7 @@ def _pipe_ends(run):
 def _pipe(run, reading):
     r, w = os.pipe()
     if run.scenario.small_buffers:
-        import fcntl
-        fcntl.fcntl(w, 1031, 4096)  # F_SETPIPE_SZ, in fcntl since 3.10 on Linux.
+        fcntl.fcntl(w, fcntl.F_SETPIPE_SZ, 4096)
     return _assign(r, w, reading)
 
 
@@ -179,7 +179,6 @@ def _socket_pair(run, reading):
 
 def _pty(run, reading):
     master, slave = pty.openpty()
-    import tty
     tty.setraw(slave)
     if reading:
         return open(master, "rb", 0), wrap(slave)
@@ -224,7 +223,6 @@ async def _subprocess(run):
 
 
 def _stream_option(word):
-    from asyncio import subprocess
     return {"pipe": subprocess.PIPE, "null": subprocess.DEVNULL,
             "stdout": subprocess.STDOUT, "inherit": None}[word]
 
