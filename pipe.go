@@ -28,14 +28,17 @@ type PipeOptions struct {
 // A half that is missing answers errors.ErrUnsupported. With only r, the end
 // of file closes the transport whatever EOFReceived returns; with only w,
 // WriteEOF is Close, and a reader that goes away ends the connection: with nil
-// if nothing was buffered, otherwise with an error matching EPIPE.
+// if nothing was buffered, otherwise with an error matching EPIPE. On a
+// terminal, whose other side answers EIO once it is gone, that is an end of
+// file to a reader; a writer is told of it by its next write.
 //
-// A file that blocks is opened anew for non-blocking use where the system can
-// do that, and otherwise used from a goroutine that may outlive the transport
-// until its last call returns; a description that other processes share is
-// never made non-blocking. ConnectPipe blocks until ConnectionMade has
-// returned; ctx counts until then. asyncio: connect_read_pipe and
-// connect_write_pipe.
+// A pipe or terminal that blocks is opened anew for non-blocking use where the
+// system can do that. Standard input, output and error, which other processes
+// share, are never made non-blocking themselves. What can only block is used
+// from a goroutine that may outlive the transport until its last call returns.
+// The files must not be used otherwise, and nobody may call their Fd, which
+// would make them block. ConnectPipe blocks until ConnectionMade has returned;
+// ctx counts until then. asyncio: connect_read_pipe and connect_write_pipe.
 func ConnectPipe[P Protocol](ctx context.Context, r, w *os.File, factory func() P, opts *PipeOptions) (Transport, P, error) {
 	var none P
 	if factory == nil {
@@ -49,7 +52,10 @@ func ConnectPipe[P Protocol](ctx context.Context, r, w *os.File, factory func() 
 	if err != nil {
 		return nil, none, err
 	}
-	if err := errors.Join(checkPipe(r, w), context.Cause(ctx)); err != nil {
+	if err := context.Cause(ctx); err != nil {
+		return nil, none, err
+	}
+	if err := checkPipe(r, w); err != nil {
 		return nil, none, err
 	}
 	p, err := produce(factory)
@@ -85,7 +91,7 @@ func checkPipe(files ...*os.File) error {
 			return err
 		}
 		if info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeCharDevice) == 0 {
-			return fmt.Errorf("strand: %s: pipe transports are for pipes, sockets and character devices only", f.Name())
+			return fmt.Errorf("strand: %s: pipe transports are for pipes, sockets and character devices only: %w", f.Name(), fs.ErrInvalid)
 		}
 	}
 	if given == 0 {
@@ -96,17 +102,21 @@ func checkPipe(files ...*os.File) error {
 
 // pipeConn makes a net.Conn of one or two files.
 type pipeConn struct {
-	files    []*os.File // what Close closes
-	r, w     pipeFile   // nil: that half is missing
-	info     *os.File   // for ExtraInfo
-	raw      syscall.RawConn
-	wraw     syscall.RawConn
-	kind     sockio.Kind
-	sameFile bool // r and w are one, or there is only one
-	watch    bool // there is no r, and w can tell when its reader goes away
+	given *os.File  // the first file, for ExtraInfo and the addresses
+	r, w  *pipeHalf // nil: that half is missing; the same if one file is both
+	raw   syscall.RawConn
+	wraw  syscall.RawConn
+	kind  sockio.Kind
+	watch bool // there is no r, and the poller tells when w's reader goes away
 }
 
-// pipeFile is an *os.File, or a blocking one made bearable.
+// pipeHalf is a file of a pipeConn: the caller's, or what is used in its place.
+type pipeHalf struct {
+	pipeFile
+	given *os.File // nil if pipeFile closes it
+}
+
+// pipeFile is an *os.File that the poller watches, or a *blockingFile.
 type pipeFile interface {
 	io.ReadWriteCloser
 	SetReadDeadline(time.Time) error
@@ -114,40 +124,46 @@ type pipeFile interface {
 }
 
 func newPipeConn(r, w *os.File) *pipeConn {
-	c := &pipeConn{info: r, sameFile: r == w || r == nil || w == nil}
+	c := &pipeConn{given: r, r: newPipeHalf(r)}
 	if r == nil {
-		c.info = w
+		c.given = w
 	}
-	c.watch = r == nil && !isDevice(w)
-	pr := c.open(r)
-	pw := pr
-	if r != w {
-		pw = c.open(w)
+	if c.w = c.r; r != w {
+		c.w = newPipeHalf(w)
 	}
-	c.useFast(pr, pw)
-	c.r, c.w = c.half(pr), c.half(pw)
+	c.useFast()
+	c.watch = r == nil && c.kind != sockio.None && !isDevice(w)
 	return c
 }
 
-// open returns f, or its replacement that the poller can watch, and has both
-// closed with the conn.
-func (c *pipeConn) open(f *os.File) *os.File {
-	if f == nil {
+func newPipeHalf(f *os.File) *pipeHalf {
+	switch {
+	case f == nil:
 		return nil
-	}
-	c.files = append(c.files, f)
-	if canPoll(f) {
-		return f
+	case canPoll(f):
+		return &pipeHalf{pipeFile: f}
 	}
 	if again := reopen(f); again != nil {
-		c.files = append(c.files, again)
-		return again
+		return &pipeHalf{pipeFile: again, given: f}
 	}
-	return f
+	if dup := withoutSIGPIPE(f); dup != nil {
+		return &pipeHalf{pipeFile: newBlockingFile(dup), given: f}
+	}
+	return &pipeHalf{pipeFile: newBlockingFile(f)}
 }
 
-// canPoll reports whether the runtime's poller watches f.
-func canPoll(f *os.File) bool { return f.SetDeadline(time.Time{}) == nil }
+func (h *pipeHalf) Close() error {
+	err := h.pipeFile.Close()
+	if h.given != nil {
+		err = errors.Join(err, h.given.Close())
+	}
+	return err
+}
+
+// canPoll reports whether the runtime's poller watches f and a read of what is
+// not there returns. The method Fd, which os/exec calls for every file that a
+// child gets, makes a watched file block.
+func canPoll(f *os.File) bool { return f.SetDeadline(time.Time{}) == nil && isNonblock(f) }
 
 func isDevice(f *os.File) bool {
 	info, err := f.Stat()
@@ -155,35 +171,29 @@ func isDevice(f *os.File) bool {
 }
 
 // useFast chooses the fast path if all files can be polled.
-func (c *pipeConn) useFast(r, w *os.File) {
-	for _, f := range []*os.File{r, w} {
-		if f != nil && !canPoll(f) {
+func (c *pipeConn) useFast() {
+	raws := [2]syscall.RawConn{}
+	for i, h := range []*pipeHalf{c.r, c.w} {
+		if h == nil {
+			continue
+		}
+		f, ok := h.pipeFile.(*os.File)
+		if ok {
+			raws[i], c.kind = sockio.OfFile(f)
+		}
+		if raws[i] == nil {
+			c.kind = sockio.None
 			return
 		}
 	}
-	var kind sockio.Kind
-	if r != nil {
-		c.raw, kind = sockio.OfFile(r)
-	}
-	if w != nil {
-		c.wraw, kind = sockio.OfFile(w)
-	}
+	c.raw, c.wraw = raws[0], raws[1]
 	if c.raw == nil {
 		c.raw = c.wraw // to watch for the reader going away
 	}
-	c.kind = kind
 }
 
-// half is f with calls that Close ends.
-func (c *pipeConn) half(f *os.File) pipeFile {
-	switch {
-	case f == nil:
-		return nil
-	case canPoll(f):
-		return f
-	}
-	return newBlockingFile(f)
-}
+// oneFile reports whether what is read from is what is written to.
+func (c *pipeConn) oneFile() bool { return c.r == nil || c.w == nil || c.r == c.w }
 
 func (c *pipeConn) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
@@ -197,13 +207,11 @@ func (c *pipeConn) Write(p []byte) (int, error) { return c.w.Write(p) }
 
 func (c *pipeConn) Close() error {
 	var errs []error
-	for _, h := range []pipeFile{c.r, c.w} {
-		if b, ok := h.(*blockingFile); ok {
-			b.Close()
+	for _, h := range []*pipeHalf{c.r, c.w} {
+		if h == nil {
+			continue
 		}
-	}
-	for _, f := range c.files {
-		if err := f.Close(); !errors.Is(err, os.ErrClosed) { // CloseWrite may have been there
+		if err := h.Close(); !errors.Is(err, os.ErrClosed) { // by CloseWrite, or as the other half
 			errs = append(errs, err)
 		}
 	}
@@ -211,15 +219,13 @@ func (c *pipeConn) Close() error {
 }
 
 // canCloseWrite reports whether the sending half can be ended.
-func (c *pipeConn) canCloseWrite() bool {
-	return c.w != nil && (c.r == nil || !c.sameFile)
-}
+func (c *pipeConn) canCloseWrite() bool { return c.w != nil && c.w != c.r }
 
 // CloseWrite closes the file to write to.
 func (c *pipeConn) CloseWrite() error { return c.w.Close() }
 
-func (c *pipeConn) LocalAddr() net.Addr  { return pipeAddr(c.info.Name()) }
-func (c *pipeConn) RemoteAddr() net.Addr { return pipeAddr(c.info.Name()) }
+func (c *pipeConn) LocalAddr() net.Addr  { return pipeAddr(c.given.Name()) }
+func (c *pipeConn) RemoteAddr() net.Addr { return pipeAddr(c.given.Name()) }
 
 func (c *pipeConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
@@ -241,7 +247,7 @@ func (c *pipeConn) SetWriteDeadline(t time.Time) error {
 
 func (c *pipeConn) extraInfo(name string) any {
 	if name == ExtraPipe {
-		return c.info
+		return c.given
 	}
 	return nil
 }
@@ -280,24 +286,35 @@ func (s *stream) watchReader(fd uintptr) bool {
 	return true
 }
 
+// readerGone is watchReader for when the poller has refused to wait: that is
+// what it does on a full pipe whose reader has gone away.
+func (s *stream) readerGone() (gone bool) {
+	if s.noRead() {
+		s.raw.Control(func(fd uintptr) { gone = s.watchReader(fd) }) // not on a closed file
+	}
+	return gone
+}
+
 // blockingFile runs the calls of a file that can only block in goroutines of
-// their own, so that Close ends them for the caller. The goroutine is left
-// behind until the system call returns.
+// their own, so that Close ends them for the caller. The goroutine of a call
+// that is running then is left behind, and closes the file when the system
+// call returns.
 type blockingFile struct {
 	f     *os.File
 	quit  chan struct{} // closed by Close
-	once  sync.Once
 	read  blockingCall
 	write blockingCall
+
+	mu      sync.Mutex
+	closed  bool // mu
+	running int  // mu; calls
 }
 
 // blockingCall is one direction. Only one goroutine uses it at a time.
 type blockingCall struct {
-	do      func([]byte) (int, error)
-	running bool         // a call was given up on, and its result is still to come
-	buf     []byte       // the call's own memory: the caller's may be gone when it returns
-	result  chan outcome // of the call that is running; after Close nobody takes it
-	rest    []byte       // read and not taken yet
+	do     func([]byte) (int, error)
+	buf    []byte // the call's own memory: the caller's may be gone when it returns
+	result chan outcome
 }
 
 type outcome struct {
@@ -313,25 +330,18 @@ func newBlockingFile(f *os.File) *blockingFile {
 }
 
 func (b *blockingFile) Read(p []byte) (int, error) {
-	c := &b.read
-	if len(c.rest) == 0 {
-		c.grow(len(p))
-		n, err := b.call(c)
-		if err != nil && n == 0 {
-			return 0, err
-		}
-		c.rest = c.buf[:n]
+	b.read.grow(len(p))
+	n, err := b.call(&b.read)
+	if err != nil {
+		return 0, err
 	}
-	n := copy(p, c.rest)
-	c.rest = c.rest[n:]
-	return n, nil
+	return copy(p, b.read.buf[:n]), nil
 }
 
 func (b *blockingFile) Write(p []byte) (int, error) {
-	c := &b.write
-	c.grow(len(p))
-	copy(c.buf, p)
-	return b.call(c)
+	b.write.grow(len(p))
+	copy(b.write.buf, p)
+	return b.call(&b.write)
 }
 
 func (c *blockingCall) grow(n int) {
@@ -341,17 +351,16 @@ func (c *blockingCall) grow(n int) {
 	c.buf = c.buf[:n]
 }
 
-// call runs the call on buf and waits for it or for Close.
+// call runs the call on its buf and waits for it or for Close.
 func (b *blockingFile) call(c *blockingCall) (int, error) {
-	select {
-	case <-b.quit:
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
 		return 0, os.ErrClosed
-	default:
 	}
-	go func(buf []byte) {
-		n, err := c.do(buf)
-		c.result <- outcome{n, err}
-	}(c.buf)
+	b.running++
+	b.mu.Unlock()
+	go b.run(c, c.buf)
 	select {
 	case r := <-c.result:
 		return r.n, r.err
@@ -360,9 +369,33 @@ func (b *blockingFile) call(c *blockingCall) (int, error) {
 	}
 }
 
+// run is the goroutine of a call.
+func (b *blockingFile) run(c *blockingCall, buf []byte) {
+	n, err := c.do(buf)
+	b.mu.Lock()
+	b.running--
+	last := b.closed && b.running == 0
+	b.mu.Unlock()
+	if last {
+		b.f.Close()
+	}
+	c.result <- outcome{n, err}
+}
+
 func (b *blockingFile) Close() error {
-	b.once.Do(func() { close(b.quit) })
-	return nil // the file itself is pipeConn's to close
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return nil
+	}
+	b.closed = true
+	idle := b.running == 0
+	b.mu.Unlock()
+	close(b.quit)
+	if !idle {
+		return nil
+	}
+	return b.f.Close()
 }
 
 func (*blockingFile) SetReadDeadline(time.Time) error  { return os.ErrNoDeadline }

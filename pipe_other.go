@@ -1,8 +1,11 @@
-//go:build !linux
+//go:build !unix
 
 package strand
 
 import "os"
 
-// reopen can only be done through Linux's /proc.
-func reopen(*os.File) *os.File { return nil }
+// isNonblock is about a flag that Unix has.
+func isNonblock(*os.File) bool { return true }
+
+// withoutSIGPIPE has nothing to do without SIGPIPE.
+func withoutSIGPIPE(*os.File) *os.File { return nil }

@@ -169,7 +169,7 @@ func (s *stream) poll(onReadable func(fd uintptr) bool) error {
 
 // over takes the outcome of poll and reports whether reading is over.
 func (s *stream) over(err error) bool {
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !s.readerGone() {
 		s.fail(err)
 	}
 	return s.IsClosing() && !s.wantsUpgrade() // a handshake may have output waiting for it
@@ -209,7 +209,7 @@ func (s *stream) onReadable(fd uintptr) bool {
 func (s *stream) enterPoller(fd uintptr) {
 	s.inPoller = true
 	s.mu.Lock()
-	if s.pipe == nil || s.pipe.sameFile {
+	if s.pipe == nil || s.pipe.oneFile() {
 		s.fd = int(fd)
 	}
 	isNew := s.life.phase == opening

@@ -36,11 +36,12 @@ type stream struct {
 	kind    sockio.Kind     // None: conn is only used through its methods
 	pipe    *pipeConn       // conn, if it is a pipe
 	server  *Server         // whose connection this is, or nil
+	child   *subprocess     // whose pipe this is, or nil
 	created int64           // Unix time in nanoseconds
 	origin  []byte          // the stack of the creation, in Debug
 	made    chan error      // nil, or receives once: what the creating call has to return
 
-	d       *dispatcher // &own, or the one of the subprocess whose pipe this is
+	d       *dispatcher // &own, or child's
 	own     dispatcher
 	proto   atomic.Pointer[binding]
 	gate    atomic.Bool  // reading is not allowed now: paused, at EOF, or closing
@@ -119,8 +120,11 @@ func (s *stream) finish() {
 	s.awaitEnd()
 	s.enter()
 	defer s.gone()
+	if s.child != nil {
+		defer s.child.partGone()
+	}
 	defer s.lose()
-	if s.d == &s.own {
+	if s.child == nil {
 		s.d.seal()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -16,6 +17,10 @@ import (
 // defaultTermDelay is how long Shutdown gives a child whose input was closed,
 // and then again after SIGTERM if its context has no end.
 const defaultTermDelay = 5 * time.Second
+
+// unknownCode is asyncio's return code of a child that somebody else has
+// waited for (SU-16).
+const unknownCode = 255
 
 // Stdio says what one of a child's standard streams is connected to. The zero
 // value is a pipe to this process.
@@ -52,6 +57,8 @@ func StdioFile(f *os.File) Stdio { return Stdio{mode: stdioFile, file: f} }
 
 // SubprocessOptions are the settings of SubprocessExec and SubprocessShell.
 type SubprocessOptions struct {
+	// TransportOptions are those of each pipe. IdleTimeout is refused: that a
+	// pipe is silent says nothing about a child; end the context instead.
 	TransportOptions
 
 	// Stdin, Stdout and Stderr are the child's standard streams, pipes by
@@ -65,8 +72,10 @@ type SubprocessOptions struct {
 	SysProcAttr *syscall.SysProcAttr
 
 	// ProcessGroup makes the child the leader of a process group, to whose
-	// every member Kill, Terminate, SendSignal and Close then send: they reach
-	// grandchildren. It is an error where the system has no such thing.
+	// every member Kill, Terminate, SendSignal, Close and the end of the
+	// context then send: they reach grandchildren. After the end of the child
+	// itself nobody is sent anything, for the group's number may be another's.
+	// It is an error where the system has no such thing.
 	ProcessGroup bool
 }
 
@@ -77,8 +86,10 @@ type SubprocessOptions struct {
 // started is an error that matches fs.ErrNotExist, fs.ErrPermission or what
 // the system says, and no callback is called. If ctx ends before the start,
 // nothing is started; if it ends later, also after SubprocessExec has
-// returned, the child is killed, and ConnectionLost gets the context's cause.
-// opts may be nil. asyncio: loop.subprocess_exec.
+// returned, the child is killed, its pipes are closed, and ConnectionLost gets
+// the context's cause. Somebody else's waiting for the child, or an ignored
+// SIGCHLD, makes the return code 255. opts may be nil. asyncio:
+// loop.subprocess_exec.
 func SubprocessExec[P SubprocessProtocol](ctx context.Context, argv []string, factory func() P, opts *SubprocessOptions) (SubprocessTransport, P, error) {
 	var none P
 	if len(argv) == 0 || argv[0] == "" {
@@ -94,6 +105,9 @@ func SubprocessExec[P SubprocessProtocol](ctx context.Context, argv []string, fa
 	cfg, err := o.resolve()
 	if err != nil {
 		return nil, none, err
+	}
+	if o.IdleTimeout > 0 {
+		return nil, none, badOption("a subprocess has no IdleTimeout")
 	}
 	if err := context.Cause(ctx); err != nil {
 		return nil, none, err
@@ -127,25 +141,24 @@ type subprocess struct {
 	cfg   *config
 	cmd   *exec.Cmd
 	group bool
-	pipes [3]*stream // nil where there is no pipe; fixed before the start
-	made  chan error
-	stop  func() bool // ends the watch over the creating context
+	pipes [3]*stream    // nil where there is no pipe; fixed before the goroutines start
+	stop  func() bool   // ends the watch over the creating context
+	dead  chan struct{} // closed when the child was waited for
 
 	d dispatcher
 
-	mu      sync.Mutex
-	proto   SubprocessProtocol // mu
-	life    lifecycle          // mu; closing is Close, ended is the exit and all pipes lost
-	cause   error              // mu; why the child was killed by us, if so
-	exited  bool               // mu; the child was waited for
-	code    int                // mu; its return code
-	reaping bool               // mu; the child has exited and is about to be waited for
-	running int                // mu; pipes not lost yet, and one for the process
-	ending  ending             // mu
+	mu       sync.Mutex
+	proto    SubprocessProtocol // mu
+	life     lifecycle          // mu; ended is Close or another reason to kill, or all parts gone
+	parts    int                // mu; pipes not lost yet, and one for the process
+	nameless bool               // mu; the child's number may be another's from now on
+	exited   bool               // mu; the child was waited for
+	code     int                // mu; its return code
+	ending   ending             // mu
 }
 
 func startSubprocess(ctx context.Context, argv []string, p SubprocessProtocol, cfg *config, o *SubprocessOptions) (*subprocess, error) {
-	sp := &subprocess{cfg: cfg, proto: p, group: o.ProcessGroup, made: make(chan error, 1)}
+	sp := &subprocess{cfg: cfg, proto: p, group: o.ProcessGroup, parts: 1, dead: make(chan struct{})}
 	sp.d.owner, sp.d.cfg = sp, cfg
 	sp.cmd = exec.Command(argv[0], argv[1:]...)
 	sp.cmd.Dir, sp.cmd.Env, sp.cmd.ExtraFiles = o.Dir, o.Env, o.ExtraFiles
@@ -160,16 +173,25 @@ func startSubprocess(ctx context.Context, argv []string, p SubprocessProtocol, c
 	}
 	if err != nil {
 		closeAll(ours)
-		return nil, err
+		return nil, startError(err)
 	}
-	sp.begin(ctx, ours)
+	made := sp.begin(ctx, ours)
 	select {
-	case err = <-sp.made:
+	case err = <-made:
+		return sp, err
 	case <-ctx.Done():
 		sp.end(context.Cause(ctx))
-		err = context.Cause(ctx)
+		sp.awaitDeath() // SU-17
+		return nil, context.Cause(ctx)
 	}
-	return sp, err
+}
+
+// startError makes a program that is not in the PATH one that does not exist.
+func startError(err error) error {
+	if errors.Is(err, exec.ErrNotFound) {
+		return fmt.Errorf("%w: %w", err, fs.ErrNotExist)
+	}
+	return err
 }
 
 // connect makes the pipes. ours are this process's ends, by the child's
@@ -183,6 +205,9 @@ func (sp *subprocess) connect(o *SubprocessOptions) (ours, theirs []*os.File, er
 		case stdioInherit:
 			child[fd] = []*os.File{os.Stdin, os.Stdout, os.Stderr}[fd]
 		case stdioFile:
+			if _, err := choice.file.Stat(); err != nil { // nil, or closed
+				return ours, theirs, badOption("file for descriptor %d: %w", fd, err)
+			}
 			child[fd] = choice.file
 		case stdioStdout:
 			if fd != 2 {
@@ -223,10 +248,9 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// begin runs ConnectionMade and then lets the pipes and the wait go: what they
-// bring comes after it.
-func (sp *subprocess) begin(ctx context.Context, ours []*os.File) {
-	sp.running = 1
+// begin starts the goroutines. ConnectionMade has the first turn: the others
+// come after it.
+func (sp *subprocess) begin(ctx context.Context, ours []*os.File) (made <-chan error) {
 	for fd, f := range ours {
 		if f == nil {
 			continue
@@ -236,29 +260,30 @@ func (sp *subprocess) begin(ctx context.Context, ours []*os.File) {
 			r, w = nil, f
 		}
 		s := newStream(newPipeConn(r, w), sp.cfg)
-		s.d = &sp.d
+		s.child, s.d = sp, &sp.d
 		s.life.advance(open) // there is no ConnectionMade to come before
 		s.life.made = true
 		s.proto.Store(bind(&childPipe{sp: sp, fd: fd}))
 		sp.pipes[fd] = s
-		sp.running++
+		sp.parts++
 	}
 	sp.stop = context.AfterFunc(ctx, func() { sp.end(context.Cause(ctx)) })
-	go sp.run()
+	result := make(chan error, 1)
+	sp.d.enter()
+	go sp.make(result)
+	go sp.wait()
+	return result
 }
 
-// run is the goroutine of the process: it makes the connection and waits for
-// the exit.
-func (sp *subprocess) run() {
-	defer sp.wait()
+// make is the goroutine that runs ConnectionMade. It begins with the turn.
+func (sp *subprocess) make(made chan<- error) {
 	defer sp.d.leaveAnyhow()
-	sp.d.enter()
-	defer sp.startPipes()
+	defer sp.startPipes(made)
 	sp.d.run(func() { sp.Protocol().ConnectionMade(sp) })
 }
 
 // startPipes is deferred behind ConnectionMade, whatever that does.
-func (sp *subprocess) startPipes() {
+func (sp *subprocess) startPipes(made chan<- error) {
 	sp.mu.Lock()
 	sp.life.advance(open)
 	err := sp.life.cause
@@ -268,51 +293,58 @@ func (sp *subprocess) startPipes() {
 			go s.run()
 		}
 	}
-	sp.made <- err
+	made <- err
 }
 
-// wait waits for the exit, and then for its turn to tell.
+// wait is the goroutine that waits for the exit, and then for its turn to tell.
 func (sp *subprocess) wait() {
-	if sp.group {
-		sp.awaitExit()
-	}
-	err := sp.cmd.Wait()
-	var status *exec.ExitError
-	if err != nil && !errors.As(err, &status) {
-		sp.cfg.log.Warn("strand: waiting for a child failed", "error", err, "transport", sp)
-	}
-	sp.mu.Lock()
-	sp.exited = true
-	sp.code = returnCode(sp.cmd.ProcessState)
-	sp.mu.Unlock()
-	sp.stop()
+	sp.reap()
 	sp.d.enter()
 	defer sp.d.leaveAnyhow()
 	defer sp.partGone()
 	sp.d.run(func() { sp.Protocol().ProcessExited() })
 }
 
-// awaitExit marks the child as exited before it is waited for: from then on its
-// number may be another's, and no group may be signalled by it.
-func (sp *subprocess) awaitExit() {
-	blockUntilExit(sp.cmd.Process.Pid)
+// reap waits for the child and sets the return code. No group is signalled by
+// the child's number once that may be another's.
+func (sp *subprocess) reap() {
+	if sp.group && blockUntilExit(sp.Pid()) {
+		sp.mu.Lock()
+		sp.nameless = true
+		sp.mu.Unlock()
+	}
+	state, err := sp.cmd.Process.Wait()
+	if err != nil {
+		sp.cfg.log.Warn("strand: waiting for a child failed", "error", err, "transport", sp)
+	}
 	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	sp.reaping = true
+	sp.nameless = true
+	sp.exited = true
+	sp.code = returnCode(state)
+	sp.mu.Unlock()
+	close(sp.dead)
+}
+
+// awaitDeath waits for the end of a child that was killed. One that may not be
+// killed is not waited for.
+func (sp *subprocess) awaitDeath() {
+	if err := sp.Kill(); err == nil || errors.Is(err, os.ErrProcessDone) {
+		<-sp.dead
+	}
 }
 
 // partGone counts the end of a pipe or of the process. The last one makes the
 // end of the transport. The caller has the turn.
 func (sp *subprocess) partGone() {
 	sp.mu.Lock()
-	sp.running--
-	last := sp.running == 0
-	if last {
-		sp.life.end(sp.cause)
-		sp.ending.decided(sp.cause)
+	sp.parts--
+	last := sp.parts == 0
+	if last && sp.life.end(nil) {
+		sp.ending.decided(nil)
 	}
 	sp.mu.Unlock()
 	if last {
+		sp.stop()
 		defer sp.gone()
 		defer sp.lose()
 		sp.d.seal()
@@ -334,18 +366,23 @@ func (sp *subprocess) gone() {
 	sp.ending.over()
 }
 
-// end kills the child and closes the pipes because of cause, nil for Close.
+// end kills the child and closes the pipes because of cause, nil for Close. The
+// first cause wins.
 func (sp *subprocess) end(cause error) {
 	sp.mu.Lock()
-	if sp.life.phase >= ended || !sp.life.advance(closing) && cause == nil {
-		sp.mu.Unlock()
+	decided := sp.life.end(cause)
+	if decided {
+		sp.ending.decided(cause)
+	}
+	running := !sp.exited
+	sp.mu.Unlock()
+	if !decided {
 		return
 	}
-	if sp.cause == nil {
-		sp.cause = cause
+	if running && sp.cfg.debug {
+		sp.cfg.log.Warn("strand: killing a running child", "error", cause, "transport", sp)
 	}
-	sp.mu.Unlock()
-	if err := sp.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := sp.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) && sp.cfg.debug {
 		sp.cfg.log.Debug("strand: killing a child failed", "error", err, "transport", sp)
 	}
 	for _, s := range sp.pipes {
@@ -384,10 +421,7 @@ func (c *childPipe) DataReceived(data []byte) { c.sp.Protocol().PipeDataReceived
 func (c *childPipe) PauseWriting()            { c.sp.Protocol().PauseWriting() }
 func (c *childPipe) ResumeWriting()           { c.sp.Protocol().ResumeWriting() }
 
-func (c *childPipe) ConnectionLost(err error) {
-	defer c.sp.partGone()
-	c.sp.d.run(func() { c.sp.Protocol().PipeConnectionLost(c.fd, err) })
-}
+func (c *childPipe) ConnectionLost(err error) { c.sp.Protocol().PipeConnectionLost(c.fd, err) }
 
 // SubprocessTransport
 
@@ -447,50 +481,64 @@ func (sp *subprocess) Terminate() error { return sp.SendSignal(syscall.SIGTERM) 
 // SendSignal is os.Process's, which never signals a process that was waited
 // for; a whole group is signalled under the same rule.
 func (sp *subprocess) SendSignal(sig os.Signal) error {
-	if !sp.group {
-		return sp.cmd.Process.Signal(sig)
-	}
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	if sp.reaping {
+	switch {
+	case sp.nameless:
 		return os.ErrProcessDone
+	case sp.group:
+		return signalGroup(sp.cmd.Process, sig)
 	}
-	return signalGroup(sp.cmd.Process, sig)
+	return sp.cmd.Process.Signal(sig)
 }
 
 func (sp *subprocess) Shutdown(ctx context.Context) error {
 	if stdin := sp.pipes[0]; stdin != nil {
 		stdin.Close()
-	}
-	if sp.awaitDone(ctx, defaultTermDelay) {
-		return nil
-	}
-	if ctx.Err() == nil {
-		if err := sp.Terminate(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			return fmt.Errorf("strand: SIGTERM: %w", err)
-		}
-		if sp.awaitDone(ctx, 0) {
+		soft, cancel := context.WithTimeout(ctx, termDelay(ctx))
+		defer cancel()
+		if sp.awaitDone(soft) {
 			return nil
 		}
 	}
+	if ctx.Err() == nil {
+		sp.Terminate() // where that cannot be done, killing is what is left
+	}
+	hard := ctx
+	if ctx.Done() == nil {
+		var cancel context.CancelFunc
+		hard, cancel = context.WithTimeoutCause(ctx, defaultTermDelay, &TimeoutError{Op: "shutdown", After: defaultTermDelay})
+		defer cancel()
+	}
+	if sp.awaitDone(hard) {
+		return nil
+	}
 	sp.end(nil)
-	<-sp.Done()
-	return context.Cause(ctx)
+	sp.awaitDeath()
+	return context.Cause(hard)
 }
 
-// awaitDone waits for the end, for ctx, and if it is positive for d.
-func (sp *subprocess) awaitDone(ctx context.Context, d time.Duration) bool {
-	var timer <-chan time.Time
-	if d > 0 {
-		timer = time.After(d)
+// termDelay is how long Shutdown waits before it sends SIGTERM: at most half of
+// the time it has.
+func termDelay(ctx context.Context) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return min(defaultTermDelay, time.Until(deadline)/2)
 	}
+	return defaultTermDelay
+}
+
+// awaitDone waits for the end, or for ctx, and prefers the end.
+func (sp *subprocess) awaitDone(ctx context.Context) bool {
 	select {
 	case <-sp.Done():
-		return true
-	case <-timer:
 	case <-ctx.Done():
+		select {
+		case <-sp.Done():
+		default:
+			return false
+		}
 	}
-	return false
+	return true
 }
 
 func (sp *subprocess) SetProtocol(p SubprocessProtocol) {

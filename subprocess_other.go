@@ -17,11 +17,11 @@ func sysProcAttr(given *syscall.SysProcAttr, group bool) (*syscall.SysProcAttr, 
 
 func signalGroup(*os.Process, os.Signal) error { return errors.ErrUnsupported }
 
-func blockUntilExit(int) {}
+func blockUntilExit(int) bool { return false }
 
 func returnCode(state *os.ProcessState) int {
 	if state == nil {
-		return 255
+		return unknownCode
 	}
 	return state.ExitCode()
 }

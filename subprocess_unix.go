@@ -18,7 +18,10 @@ func sysProcAttr(given *syscall.SysProcAttr, group bool) (*syscall.SysProcAttr, 
 	if given != nil {
 		attr = *given
 	}
-	attr.Setpgid = true
+	if attr.Pgid != 0 {
+		return nil, badOption("a child in group %d leads no ProcessGroup", attr.Pgid)
+	}
+	attr.Setpgid = !attr.Setsid // the leader of a session leads a group
 	return &attr, nil
 }
 
@@ -39,7 +42,7 @@ func signalGroup(p *os.Process, sig os.Signal) error {
 // returnCode is the exit status, or minus the number of the signal.
 func returnCode(state *os.ProcessState) int {
 	if state == nil {
-		return 255 // somebody else waited for the child, as asyncio says it
+		return unknownCode
 	}
 	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		return -int(status.Signal())

@@ -221,6 +221,9 @@ func (s *stream) WriteBufferLimits() (low, high int) {
 func (s *stream) SetWriteBufferLimits(high, low int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.noWrite() {
+		return errors.ErrUnsupported
+	}
 	err := s.flow.setLimits(high, low)
 	if s.life.phase < ended {
 		s.edgesLocked()
@@ -231,7 +234,7 @@ func (s *stream) SetWriteBufferLimits(high, low int) error {
 func (s *stream) Writable() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.flow.writable() && !s.life.isClosing()
+	return s.flow.writable() && !s.noWrite() && !s.life.isClosing()
 }
 
 // The writer goroutine. It never runs a callback: a callback may wait for
