@@ -15,7 +15,7 @@ func (s *stream) receiveInto(p BufferedProtocol, fd uintptr) bool {
 	if n > 0 {
 		s.updated(p, n)
 	}
-	return s.received(n, err) && more
+	return s.received(n, err) && !s.drained(more)
 }
 
 // emptyBuffer is a mistake of the protocol, and so it is logged (BP-04).

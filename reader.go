@@ -191,6 +191,7 @@ func (s *stream) onReadable(fd uintptr) bool {
 	if !s.inPoller {
 		s.enterPoller(fd)
 	}
+	s.alive.Store(false)
 	for s.admit() {
 		s.enter()
 		if s.gate.Load() { // it was open before we had the turn
@@ -241,7 +242,7 @@ func (s *stream) receive(fd uintptr) bool {
 		s.deliver(p, buf.Data[:n])
 	}
 	bufpool.Put(buf)
-	return s.received(n, err) && more
+	return s.received(n, err) && !s.drained(more)
 }
 
 // receivedLate takes the outcome of a receive during which somebody else shut
@@ -266,8 +267,33 @@ func (s *stream) recv(fd uintptr, p []byte) (n int, more bool, err error) {
 	if s.tls != nil {
 		return s.recvTLS(fd, p)
 	}
-	return sockio.Recv(s.kind, fd, p)
+	n, more, err = sockio.Recv(s.recvKind, fd, p)
+	if s.receives < inqAfter {
+		s.countReceive(fd)
+	}
+	return n, more, err
 }
+
+// inqAfter is the number of receives from which on a TCP socket is asked to
+// tell what is left: for a connection that carries less it does not pay.
+const inqAfter = 4
+
+func (s *stream) countReceive(fd uintptr) {
+	if s.receives++; s.receives == inqAfter && s.isTCP() {
+		s.recvKind = sockio.EnableInq(fd)
+	}
+}
+
+func (s *stream) isTCP() bool {
+	_, ok := s.conn.(*net.TCPConn)
+	return ok && s.kind == sockio.Socket
+}
+
+// drained reports whether the reader may wait without having met EAGAIN. more
+// is what the receive said, which knows of bytes and of a FIN. It does not
+// know of a RST that came together with the bytes, and for which no other
+// wake-up will come; but after one, no write can have succeeded.
+func (s *stream) drained(more bool) bool { return !more && (s.tls != nil || s.alive.Load()) }
 
 // adaptReadSize goes from 64 KiB, which costs nothing while it is shared by
 // all connections, to 256 KiB and back with what the peer sends.

@@ -46,11 +46,14 @@ type stream struct {
 	proto   atomic.Pointer[binding]
 	gate    atomic.Bool  // reading is not allowed now: paused, at EOF, or closing
 	arrived atomic.Int64 // bytes received, counted for IdleTimeout only
+	alive   atomic.Bool  // the socket took a write since the reader last woke
 
 	// Used by the reader goroutine alone.
 	holdsTurn bool
 	inPoller  bool // inside raw.Read, past the first call of onReadable
 	readSize  int
+	receives  uint8       // counted up to inqAfter
+	recvKind  sockio.Kind // how to receive: kind, or TCPInq
 	tls       *tlsLayer // the topmost layer that is in use, nil for a plain connection
 
 	mu          sync.Mutex
@@ -102,6 +105,7 @@ func newStream(conn net.Conn, cfg *config) *stream {
 		s.raw, s.kind = sockio.Of(conn)
 		s.wraw = s.raw
 	}
+	s.recvKind = s.kind
 	s.own.owner, s.own.cfg = s, cfg
 	s.d = &s.own
 	s.setGateLocked()

@@ -154,7 +154,11 @@ func (s *stream) sendvInPollerLocked(bufs [][]byte) (n int, err error) {
 // and goes to the caller (WR-07).
 func (s *stream) triedLocked(n int, err error) (int, error) {
 	s.sent += int64(n)
-	if err == nil || err == syscall.EAGAIN {
+	if err == nil {
+		s.alive.Store(true)
+		return n, nil
+	}
+	if err == syscall.EAGAIN {
 		return n, nil
 	}
 	err = s.opError("write", err)

@@ -24,9 +24,12 @@ const (
 // error are the end of the stream; syscall.EAGAIN means that nothing is there.
 // more is false if the next call could only return EAGAIN.
 func Recv(k Kind, fd uintptr, p []byte) (n int, more bool, err error) {
-	if k == File {
+	switch k {
+	case File:
 		n, err = ignoreEINTR(syscall.Read, fd, p)
 		return n, true, err
+	case TCPInq:
+		return recvInq(fd, p)
 	}
 	for {
 		r, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), recvFlags, 0, 0)
@@ -38,6 +41,61 @@ func Recv(k Kind, fd uintptr, p []byte) (n int, more bool, err error) {
 			return 0, true, e
 		}
 	}
+}
+
+// tcpInq is TCP_INQ, and TCP_CM_INQ: after a receive it tells the number of
+// bytes that are left, and counts a FIN as one. It does not tell of a RST.
+const tcpInq = 36
+
+// EnableInq has the receives on a TCP socket tell what is left, and returns
+// the kind to receive with from then on.
+func EnableInq(fd uintptr) Kind {
+	if syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpInq, 1) != nil {
+		return Socket
+	}
+	return TCPInq
+}
+
+// message is the memory of one recvmsg, pooled as vector is.
+type message struct {
+	hdr     syscall.Msghdr
+	iov     syscall.Iovec
+	control inqControl
+}
+
+// inqControl is the control message that TCP_INQ sends.
+type inqControl struct {
+	hdr syscall.Cmsghdr
+	inq int32
+	_   int32 // alignment
+}
+
+var messages = sync.Pool{New: func() any { return new(message) }}
+
+func recvInq(fd uintptr, p []byte) (n int, more bool, err error) {
+	m := messages.Get().(*message)
+	m.iov.Base = &p[0]
+	m.iov.SetLen(len(p))
+	m.hdr.Iov, m.hdr.Iovlen = &m.iov, 1
+	m.hdr.Control = (*byte)(unsafe.Pointer(&m.control))
+	var e syscall.Errno
+	for {
+		m.hdr.SetControllen(int(unsafe.Sizeof(m.control)))
+		var r uintptr
+		r, _, e = syscall.RawSyscall(syscall.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&m.hdr)), recvFlags)
+		n = int(r)
+		if e != syscall.EINTR {
+			break
+		}
+	}
+	told := m.hdr.Controllen > 0 && m.control.hdr.Type == tcpInq && m.control.hdr.Level == syscall.IPPROTO_TCP
+	more = !told || m.control.inq != 0
+	m.iov.Base = nil
+	messages.Put(m)
+	if e != 0 {
+		return 0, true, e
+	}
+	return n, more, nil
 }
 
 // Send writes once from p, which must not be empty, and returns how much the

@@ -10,6 +10,9 @@ const supported = false
 // Recv is not available here.
 func Recv(Kind, uintptr, []byte) (int, bool, error) { return 0, false, errors.ErrUnsupported }
 
+// EnableInq is not available here.
+func EnableInq(uintptr) Kind { return None }
+
 // Send is not available here.
 func Send(Kind, uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
 
