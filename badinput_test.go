@@ -266,16 +266,3 @@ func TestGetBufferReturnsNothing(t *testing.T) {
 		})
 	}
 }
-
-// SetProtocol(nil) is the caller's defect and panics there; the connection and
-// its protocol stay as they are.
-func TestSetProtocolNil(t *testing.T) {
-	r := newRecorder()
-	tr, peer := connected(t, kinds[0], r, nil)
-	require.Panics(t, func() { tr.SetProtocol(nil) })
-	require.Panics(t, func() { tr.SetProtocol(nilRecorder()) })
-	require.Same(t, r, tr.Protocol())
-	_, err := peer.Write([]byte("x"))
-	require.NoError(t, err)
-	r.awaitData(t, 1)
-}
