@@ -8,7 +8,13 @@ type Timer struct {
 	t *time.Timer
 
 	fn func() // guarded by d.mu; nil once it was stopped or is about to run
+
+	stop func() bool // of NewTimer, which has none of the above
 }
+
+// NewTimer returns a Timer whose Stop is stop. It is for the CallLater of
+// transports made outside this package: fakes for tests, and wrappers.
+func NewTimer(stop func() bool) *Timer { return &Timer{stop: stop} }
 
 // Stop cancels the call. It returns true if fn will not run, and false if it
 // has run, is running, or was stopped before. Called from a callback of the
@@ -18,6 +24,9 @@ type Timer struct {
 func (t *Timer) Stop() bool {
 	if t == nil {
 		return false
+	}
+	if t.stop != nil {
+		return t.stop()
 	}
 	t.t.Stop()
 	t.d.mu.Lock()
