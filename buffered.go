@@ -6,7 +6,7 @@ import "time"
 // pair of callbacks is finished on p even if GetBuffer installs another
 // protocol (SP-04). The caller has the turn.
 func (s *stream) receiveInto(p BufferedProtocol, fd uintptr) bool {
-	buf := p.GetBuffer(-1)
+	buf := s.bufferOf(p, -1)
 	if len(buf) == 0 {
 		s.emptyBuffer()
 		return true // admit says what comes next
@@ -16,6 +16,14 @@ func (s *stream) receiveInto(p BufferedProtocol, fd uintptr) bool {
 		s.updated(p, n)
 	}
 	return s.received(n, err) && !s.drained(more)
+}
+
+// bufferOf runs GetBuffer.
+func (s *stream) bufferOf(p BufferedProtocol, hint int) []byte {
+	if s.cfg.slow > 0 {
+		defer s.d.logSlow(time.Now())
+	}
+	return p.GetBuffer(hint)
 }
 
 // emptyBuffer is a mistake of the protocol, and so it is logged (BP-04).
@@ -43,7 +51,7 @@ func (s *stream) feed(p *binding, data []byte) (rest []byte) {
 		s.deliver(p, data)
 		return nil
 	}
-	buf := p.buffered.GetBuffer(len(data))
+	buf := s.bufferOf(p.buffered, len(data))
 	if len(buf) == 0 {
 		s.emptyBuffer()
 		return nil

@@ -227,10 +227,7 @@ func (d *dispatcher) runLast() {
 
 // run runs one callback, which may panic, and in Debug times it.
 func (d *dispatcher) run(fn func()) {
-	if d.cfg.slow > 0 {
-		fn = d.timed(fn)
-	}
-	d.protect(fn)
+	d.protect(d.timed(fn))
 }
 
 // protect turns a panic of fn, or its call of runtime.Goexit, into the end of
@@ -247,8 +244,11 @@ func (d *dispatcher) protect(fn func()) {
 	completed = true
 }
 
-// timed wraps fn to log it if it is slow (DB-01).
+// timed wraps fn to log it if it is slow, in Debug (DB-01).
 func (d *dispatcher) timed(fn func()) func() {
+	if d.cfg.slow <= 0 {
+		return fn
+	}
 	return func() {
 		start := time.Now()
 		defer d.logSlow(start)

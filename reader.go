@@ -65,7 +65,11 @@ func (s *stream) begin() {
 		s.life.made = true
 		s.edgesLocked() // a handshake may have crossed a mark
 		s.mu.Unlock()
-		s.proto.Load().ConnectionMade(s)
+		if s.cfg.slow > 0 {
+			s.d.timed(func() { s.proto.Load().ConnectionMade(s) })()
+		} else {
+			s.proto.Load().ConnectionMade(s)
+		}
 		s.reportMade(nil)
 	} else {
 		s.mu.Unlock()
@@ -359,7 +363,8 @@ func (s *stream) peerEOF() {
 		s.sec.peerDone = true
 	}
 	s.mu.Unlock()
-	keepOpen := s.proto.Load().EOFReceived()
+	keepOpen := false
+	s.d.timed(func() { keepOpen = s.proto.Load().EOFReceived() })()
 	if keepOpen && s.tls != nil {
 		s.cfg.log.Warn("strand: returning true from EOFReceived has no effect over TLS", "transport", s)
 	}

@@ -285,8 +285,20 @@ func (s *stream) runUrgent() {
 }
 
 func (s *stream) callbackFailed(err *PanicError) {
+	if s.isExiting(err) {
+		return
+	}
 	s.cfg.log.Error("strand: callback panicked", "error", err, "stack", string(err.Stack), "transport", s)
 	s.fail(err)
+}
+
+// isExiting reports whether err is a runtime.Goexit that was reported already:
+// one in a posted func goes on through the callers of the dispatcher.
+func (s *stream) isExiting(err *PanicError) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first, ok := s.life.cause.(*PanicError)
+	return ok && first.Value == error(errGoexit) && err.Value == error(errGoexit)
 }
 
 // LogValue is what a log record shows of the transport.
