@@ -1,11 +1,12 @@
 module github.com/gostrand/strand/benchmarks
 
-go 1.26
+go 1.26.0
 
 replace github.com/gostrand/strand => ../
 
 require (
 	github.com/cloudwego/netpoll v0.7.2
+	github.com/gostrand/strand v0.0.0-00010101000000-000000000000
 	github.com/lesismal/nbio v1.6.3
 	github.com/panjf2000/gnet/v2 v2.9.7
 	github.com/tidwall/evio v1.0.8
@@ -20,6 +21,6 @@ require (
 	go.uber.org/multierr v1.11.0 // indirect
 	go.uber.org/zap v1.27.0 // indirect
 	golang.org/x/sync v0.11.0 // indirect
-	golang.org/x/sys v0.30.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
 	gopkg.in/natefinch/lumberjack.v2 v2.2.1 // indirect
 )

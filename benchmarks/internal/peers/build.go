@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -86,14 +85,6 @@ func goServer(name string) func(*builder) (func(Listen) []string, error) {
 func strandEcho(b *builder) (func(Listen) []string, error) {
 	path := filepath.Join(b.bin, "server-strand")
 	return program(path), b.run(filepath.Dir(b.root), "go", "build", "-o", path, "./examples/echo-bench-server")
-}
-
-func strandFile(b *builder) (func(Listen) []string, error) {
-	if _, err := os.Stat(filepath.Join(b.root, "cmd", "server-strand-file")); err != nil {
-		return nil, errors.New("cmd/server-strand-file is not written yet")
-	}
-	path := filepath.Join(b.bin, "server-strand-file")
-	return program(path), b.run(b.root, "go", "build", "-o", path, "./cmd/server-strand-file")
 }
 
 func cEpoll(b *builder) (func(Listen) []string, error) {

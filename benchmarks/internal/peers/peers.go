@@ -61,7 +61,7 @@ func recipes() []recipe {
 	return []recipe{
 		{"net", kinds{tcp, unix, udp, tls, file}, goServer("net")},
 		{"strand", kinds{tcp, unix, udp, tls}, strandEcho},
-		{"strand", kinds{file}, strandFile},
+		{"strand", kinds{file}, goServer("strand-file")},
 		{"bufio", kinds{tcp, unix}, goServer("bufio")},
 		{"gnet", kinds{tcp, unix, udp}, goServer("gnet")},
 		{"netpoll", kinds{tcp, unix}, goServer("netpoll")},
