@@ -283,8 +283,5 @@ func (x *transfer) write(p []byte) error {
 	if s.IsClosing() {
 		return net.ErrClosed
 	}
-	if _, err := s.sec.top.conn.Write(p); err != nil {
-		return s.writeError()
-	}
-	return nil
+	return s.encryptInto(s.sec.top, p)
 }

@@ -163,6 +163,9 @@ func newServer[P Protocol](factory func() P, opts *ServerOptions) (*Server, erro
 		return nil, err
 	}
 	if s.opts.TLS != nil {
+		if len(s.opts.TLS.Prefix) > 0 {
+			return nil, errPrefix
+		}
 		if s.tls, err = s.opts.TLS.resolve(true, ""); err != nil {
 			return nil, err
 		}
@@ -495,9 +498,6 @@ func (s *Server) releaseLocked() {
 func (s *Server) serve(conn net.Conn) bool {
 	c := newStream(conn, s.cfg)
 	c.server = s
-	if s.tls != nil {
-		c.secure(s.tls)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state >= serverClosed {
@@ -509,6 +509,9 @@ func (s *Server) serve(conn net.Conn) bool {
 		s.first.prev = c
 	}
 	s.first = c
+	if s.tls != nil {
+		c.secure(s.tls)
+	}
 	go c.run()
 	return true
 }

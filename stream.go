@@ -128,6 +128,7 @@ func (s *stream) finish() {
 		defer s.child.partGone()
 	}
 	defer s.lose()
+	s.dropUpgrade()
 	if s.child == nil {
 		s.d.seal()
 	}

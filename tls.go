@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,15 +26,22 @@ const defaultHandshakeTimeout = 60 * time.Second
 // have injected it before the encryption began.
 var ErrPlaintextPending = errors.New("strand: plaintext received before the TLS handshake")
 
-var errUpgrading = errors.New("strand: StartTLS is already running")
+var (
+	errUpgrading = errors.New("strand: StartTLS is already running")
+	errPrefix    = badOption("TLSOptions.Prefix is for one connection: Attach and StartTLS")
+	errFlood     = errors.New("strand: TLS: the peer asks for answers and does not read them")
+)
 
 // TLSOptions turn TLS on in the options of an entry point, or for StartTLS.
 // asyncio: the ssl arguments.
 type TLSOptions struct {
-	// Config is the configuration. A client's may be nil: the peer's
-	// certificate is verified against the system's roots. A server's must have
-	// a certificate. It is copied once; to change certificates later, use its
-	// functions. Renegotiation is always refused.
+	// Config is the configuration, which must not be changed afterwards. A
+	// client's may be nil: the peer's certificate is verified against the
+	// system's roots. A server's must have a certificate, and is used as it
+	// is, so that connections share what resumes their sessions. To change
+	// certificates later, use its functions, which are called on a
+	// connection's goroutine beside its callbacks. Renegotiation is always
+	// refused.
 	Config *tls.Config
 
 	// ServerName is the name that a client checks the certificate against, and
@@ -58,7 +67,8 @@ type TLSOptions struct {
 	StrictEOF bool
 
 	// Prefix is what of TLS's bytes was received already: the ClientHello
-	// that came in one segment with a PROXY header, say. It is copied.
+	// that came in one segment with a PROXY header, say. It is copied. Attach
+	// and StartTLS only.
 	Prefix []byte
 }
 
@@ -78,13 +88,14 @@ func (o *TLSOptions) resolve(server bool, host string) (*tlsSettings, error) {
 	if o.HandshakeTimeout < 0 || o.ShutdownTimeout < 0 {
 		return nil, badOption("the TLS timeouts must not be negative")
 	}
-	config := o.Config.Clone() // of nil it is nil
+	config := o.Config
 	if config == nil {
 		config = new(tls.Config)
 	}
-	config.Renegotiation = tls.RenegotiateNever
 	switch {
 	case !server:
+		config = config.Clone()
+		config.Renegotiation = tls.RenegotiateNever
 		config.ServerName = cmp.Or(o.ServerName, config.ServerName, host)
 		if config.ServerName == "" && !config.InsecureSkipVerify {
 			return nil, badOption("TLS needs a ServerName to verify, or a Config with InsecureSkipVerify")
@@ -108,6 +119,9 @@ func (o *TLSOptions) resolveFor(network, address string) (*tlsSettings, error) {
 	if o == nil {
 		return nil, nil
 	}
+	if len(o.Prefix) > 0 {
+		return nil, errPrefix
+	}
 	host := ""
 	if network != "unix" {
 		host, _, _ = net.SplitHostPort(address) // connecting finds out what is wrong with it
@@ -120,13 +134,18 @@ func (o *TLSOptions) resolveFor(network, address string) (*tlsSettings, error) {
 type security struct {
 	// encrypt is held while plaintext becomes ciphertext, so that both have
 	// the same order, and while top changes.
-	encrypt sync.Mutex
+	encrypt    sync.Mutex
+	encrypting atomic.Bool // it is held for user data
 
 	top      *tlsLayer // the stream's mu; the layer that user data pass through, nil during the first handshake
 	up       *upgrade  // the stream's mu; the handshake that runs or is to run
+	failed   error     // the stream's mu; why the handshake failed: the end, once the alert is out
 	peerDone bool      // the stream's mu; the peer has said goodbye, or is gone
 	saidBye  bool      // the stream's mu; our close_notify is sent, or queued
 	onlyBye  bool      // the stream's mu; close_notify is all there is to send
+	corked   bool      // the stream's mu; ciphertext is gathered in the backlog, and not counted yet
+	answers  int       // the stream's mu; bytes sent in answer to the peer while there was a backlog
+	vec      [4][]byte // the stream's mu; memory for uncork
 
 	// Used by the reader goroutine alone.
 	fd       uintptr // the descriptor, inside raw.Read
@@ -138,26 +157,35 @@ type security struct {
 type upgrade struct {
 	layer *tlsLayer
 	done  func(error)
+	limit *time.Timer
 	early sendq.Queue // what was written meanwhile, in clear, to be encrypted
 	left  bool        // plaintext was left undelivered
 }
 
 // tlsLayer is one TLS session. TLS inside TLS makes several.
 type tlsLayer struct {
-	set   *tlsSettings
-	conn  *tls.Conn
-	wire  *wire
-	state tls.ConnectionState // once the handshake is done
+	set  *tlsSettings
+	conn *tls.Conn
+	wire *wire
+	err  error // the reader's; what reading ended with, to be told after the data before it
 }
 
-func (s *stream) newLayer(set *tlsSettings, below *tlsLayer) *tlsLayer {
-	l := &tlsLayer{set: set, wire: &wire{s: s, below: below, prefix: set.prefix}}
+// beginLocked makes a handshake the next thing that the reader does. What
+// hinders it from beginning counts as part of it.
+func (s *stream) beginLocked(set *tlsSettings, done func(error)) {
+	if s.sec == nil {
+		s.sec = new(security)
+	}
+	l := &tlsLayer{set: set, wire: &wire{s: s, below: s.sec.top, prefix: set.prefix}}
 	if set.server {
 		l.conn = tls.Server(l.wire, set.config)
 	} else {
 		l.conn = tls.Client(l.wire, set.config)
 	}
-	return l
+	up := &upgrade{layer: l, done: done}
+	up.limit = time.AfterFunc(set.handshake, func() { s.upgradeTimeout(up) })
+	s.sec.up = up
+	s.setGateLocked()
 }
 
 // wire is the net.Conn that crypto/tls works on. Its Write is the stream's
@@ -169,19 +197,27 @@ type wire struct {
 	s      *stream
 	below  *tlsLayer // nil: the conn itself
 	prefix []byte
-	eof    bool // the conn has ended, properly or not
+	err    error // came with the last bytes; tls.Conn would drop those
+	eof    bool  // the conn has ended, properly or not, and tls.Conn was told
+	sent   int   // crypto/tls's lock for output; bytes
 }
 
-func (w *wire) Read(p []byte) (int, error) {
+func (w *wire) Read(p []byte) (n int, err error) {
 	if len(w.prefix) > 0 {
-		n := copy(p, w.prefix)
+		n = copy(p, w.prefix)
 		w.prefix = w.prefix[n:]
 		return n, nil
 	}
-	n, err := w.read(p)
-	if err == io.EOF {
-		w.eof = true
+	if err = w.err; err == nil {
+		n, err = w.read(p)
 	}
+	if n > 0 && err != nil {
+		if err != errWouldBlock {
+			w.err = err
+		}
+		return n, nil
+	}
+	w.eof = w.eof || err == io.EOF
 	return n, err
 }
 
@@ -191,7 +227,7 @@ func (w *wire) read(p []byte) (int, error) {
 	case w.below != nil:
 		return w.below.conn.Read(p)
 	case s.kind == sockio.None:
-		return s.readConn(p, s.sec.pastGate)
+		return s.readForeign(p)
 	case s.sec.blocking:
 		return s.readWaiting(p)
 	}
@@ -211,6 +247,7 @@ func asRead(n int, err error) (int, error) {
 }
 
 func (w *wire) Write(p []byte) (int, error) {
+	w.sent += len(p)
 	if w.below != nil {
 		return w.below.conn.Write(p)
 	}
@@ -219,6 +256,14 @@ func (w *wire) Write(p []byte) (int, error) {
 	defer s.mu.Unlock()
 	if s.life.phase >= ended {
 		return 0, closedError{s.life.cause}
+	}
+	s.countAnswerLocked(len(p))
+	if s.sec.corked {
+		s.out.Append(p)
+		if s.out.Len() < maxCorked {
+			return len(p), nil
+		}
+		return len(p), s.uncorkLocked()
 	}
 	return s.transmitLocked(p)
 }
@@ -230,14 +275,35 @@ func (*wire) SetDeadline(time.Time) error      { return nil }
 func (*wire) SetReadDeadline(time.Time) error  { return nil }
 func (*wire) SetWriteDeadline(time.Time) error { return nil }
 
+// maxAnswers is how much crypto/tls may queue by itself behind other output. A
+// peer that asks for new keys again and again, and reads nothing, would
+// otherwise fill the memory.
+const maxAnswers = 64 << 10
+
+// countAnswerLocked counts n bytes that crypto/tls is about to send. What is
+// not user data, nor of a handshake, answers the peer.
+func (s *stream) countAnswerLocked(n int) {
+	c := s.sec
+	switch {
+	case c.up != nil || c.encrypting.Load():
+	case !s.pendingLocked():
+		c.answers = n
+	default:
+		if c.answers += n; c.answers > maxAnswers {
+			s.failLocked(errFlood)
+		}
+	}
+}
+
 // errWouldBlock is temporary, as crypto/tls understands it: the session goes on.
 var errWouldBlock net.Error = wouldBlock{}
 
 type wouldBlock struct{}
 
-func (wouldBlock) Error() string   { return "strand: nothing to read now" }
-func (wouldBlock) Timeout() bool   { return true }
-func (wouldBlock) Temporary() bool { return true }
+func (wouldBlock) Error() string        { return "strand: nothing to read now" }
+func (wouldBlock) Timeout() bool        { return true }
+func (wouldBlock) Temporary() bool      { return true }
+func (wouldBlock) Is(target error) bool { return target == os.ErrDeadlineExceeded }
 
 // readWaiting is a blocking read on the fast path, for handshakes.
 func (s *stream) readWaiting(p []byte) (n int, err error) {
@@ -246,32 +312,47 @@ func (s *stream) readWaiting(p []byte) (n int, err error) {
 			n, _, err = sockio.Recv(s.kind, fd, p)
 			return err != syscall.EAGAIN
 		})
-		s.mu.Lock()
-		over, cause := s.life.phase >= ended, s.life.cause
-		s.mu.Unlock()
-		if over {
-			return 0, closedError{cause}
-		}
-		if perr == nil {
+		switch {
+		case s.isOver():
+			return 0, s.endError()
+		case perr == nil:
 			return asRead(n, s.opError("read", err))
-		}
-		if !errors.Is(perr, syscall.EAGAIN) && !isTimeout(perr) {
+		case !errors.Is(perr, os.ErrDeadlineExceeded): // that was a wake-up
 			return 0, perr
 		}
 	}
 }
 
-func isTimeout(err error) bool {
-	var ne net.Error
-	return errors.As(err, &ne) && ne.Timeout()
+// readForeign is a read of a foreign conn. Only in a handshake it waits until
+// there is something.
+func (s *stream) readForeign(p []byte) (int, error) {
+	for {
+		n, err := s.readConn(p, s.sec.pastGate)
+		switch {
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return n, err
+		case n > 0 || !s.sec.blocking:
+			return n, errWouldBlock
+		case s.isOver():
+			return 0, s.endError()
+		}
+	}
+}
+
+// isOver reports whether the end is decided.
+func (s *stream) isOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.life.phase >= ended
 }
 
 // Beginning.
 
 // secure makes TLS the first thing to happen on a new stream.
 func (s *stream) secure(set *tlsSettings) {
-	s.sec = &security{up: &upgrade{layer: s.newLayer(set, nil)}}
-	s.gate.Store(true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.beginLocked(set, nil)
 }
 
 // upgradingLocked reports whether a handshake is wanted or running.
@@ -280,7 +361,7 @@ func (s *stream) upgradingLocked() bool { return s.sec != nil && s.sec.up != nil
 func (s *stream) wantsUpgrade() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.upgradingLocked() && s.life.phase < ended
+	return s.upgradingLocked() && s.sec.failed == nil && s.life.phase < ended
 }
 
 // earlyLocked is the number of bytes that wait for the end of a handshake.
@@ -291,34 +372,40 @@ func (c *security) earlyLocked() int {
 	return c.up.early.Len()
 }
 
+func (s *stream) upgradeTimeout(up *upgrade) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sec.up == up {
+		s.failLocked(&TimeoutError{Op: "handshake", After: up.layer.set.handshake})
+	}
+}
+
 // doUpgrade runs the handshake on the reader goroutine and reports whether the
-// connection goes on.
+// connection goes on. If not, dropUpgrade is what comes after.
 func (s *stream) doUpgrade() bool {
 	up := s.sec.up // set before the reader came here, and changed by nobody else
 	err := ErrPlaintextPending
 	if !up.left {
 		err = s.handshake(up.layer)
 	}
-	if err == nil {
-		err = s.install(up)
-	}
 	if err != nil {
 		s.handshakeFailed(err)
-		err = s.endError()
+		return false
+	}
+	if !s.install(up) {
+		return false
 	}
 	if up.done != nil {
 		s.enter()
-		s.d.run(func() { up.done(err) })
+		s.d.run(func() { up.done(nil) })
 		s.leave()
 	}
-	return err == nil
+	return true
 }
 
 func (s *stream) handshake(l *tlsLayer) error {
 	s.sec.blocking, s.sec.pastGate = true, true
 	defer func() { s.sec.blocking, s.sec.pastGate = false, false }()
-	limit := time.AfterFunc(l.set.handshake, func() { s.fail(&TimeoutError{Op: "handshake", After: l.set.handshake}) })
-	defer limit.Stop()
 	err := l.conn.Handshake()
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF // the peer went away in the middle (TL-04)
@@ -330,54 +417,96 @@ func (s *stream) handshake(l *tlsLayer) error {
 }
 
 // install puts the new layer into use: what was written meanwhile goes first.
-func (s *stream) install(up *upgrade) error {
+// It returns false if the connection has ended before.
+func (s *stream) install(up *upgrade) bool {
 	l := up.layer
-	l.state = l.conn.ConnectionState()
 	s.sec.encrypt.Lock()
 	defer s.sec.encrypt.Unlock()
 	s.mu.Lock()
 	if s.life.phase >= ended {
 		s.mu.Unlock()
-		return net.ErrClosed
+		return false
 	}
+	up.limit.Stop()
 	s.tls, s.sec.top, s.sec.up = l, l, nil
 	s.setGateLocked()
 	goodbye := s.life.phase == closing
 	s.mu.Unlock()
-	for p := up.early.Head(); p != nil; p = up.early.Head() {
-		if _, err := l.conn.Write(p); err != nil {
-			return err
-		}
-		up.early.Consume(len(p))
-		s.mu.Lock()
-		s.flow.sub(len(p))
-		s.edgesLocked()
-		s.mu.Unlock()
-	}
+	s.sendEarly(up)
 	if goodbye {
 		s.goodbyeEncrypting()
 	}
-	return nil
+	return true
 }
 
-// handshakeFailed ends the connection. Before ConnectionMade it is the
-// creating call, or nobody, who hears of it.
-func (s *stream) handshakeFailed(err error) {
-	if s.server != nil && !s.life.made {
-		s.server.failedHandshakes.Add(1)
-		s.cfg.log.Debug("strand: TLS handshake failed", "error", err, "transport", s)
+// sendEarly encrypts what was written during the handshake. The caller holds
+// the lock for encrypting.
+func (s *stream) sendEarly(up *upgrade) {
+	for p := up.early.Head(); p != nil; p = up.early.Head() {
+		if s.encryptInto(up.layer, p) != nil {
+			up.early.Reset()
+			return
+		}
+		n := len(p)
+		up.early.Consume(n)
+		s.mu.Lock()
+		if s.life.phase < ended {
+			s.flow.sub(n)
+			s.edgesLocked()
+		}
+		s.mu.Unlock()
 	}
-	s.fail(err)
 }
 
-// plaintextLeft notes that bytes were received and not delivered. If that is
-// because TLS begins, it must not.
-func (s *stream) plaintextLeft() {
+// handshakeFailed ends the connection once the alert is out that tells the
+// peer why.
+func (s *stream) handshakeFailed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sec.up.early.Reset()
+	if !s.life.advance(closing) {
+		s.failLocked(err)
+		return
+	}
+	s.sec.failed = err
+	s.limitsLocked().startClose()
+	s.flushedLocked()
+}
+
+// dropUpgrade tells of a handshake that has not come to a good end, for
+// whatever reason, at the end of the connection.
+func (s *stream) dropUpgrade() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.upgradingLocked() {
+		return
+	}
+	up := s.sec.up
+	up.limit.Stop()
+	up.early.Reset()
+	cause := s.life.cause
+	if s.server != nil && !s.life.made && cause != nil { // nil: we have ended it ourselves
+		s.server.failedHandshakes.Add(1)
+		s.cfg.log.Debug("strand: TLS handshake failed", "error", cause, "transport", s)
+	}
+	if up.done != nil {
+		if cause == nil {
+			cause = closedError{}
+		}
+		s.d.post(func() { up.done(cause) })
+	}
+}
+
+// plaintextLeft is called for bytes that were received and not delivered, and
+// reports whether that is because TLS begins. Then it must not.
+func (s *stream) plaintextLeft() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.upgradingLocked() {
 		s.sec.up.left = true
+		return true
 	}
+	return false
 }
 
 // StartTLS makes a plain connection go on as a TLS connection, on the same
@@ -414,11 +543,7 @@ func StartTLS(t Transport, opts *TLSOptions, done func(error)) error {
 	if s.upgradingLocked() {
 		return errUpgrading
 	}
-	if s.sec == nil {
-		s.sec = new(security)
-	}
-	s.sec.up = &upgrade{layer: s.newLayer(set, s.sec.top), done: done}
-	s.setGateLocked()
+	s.beginLocked(set, done)
 	s.wakeReaderLocked()
 	return nil
 }
@@ -446,10 +571,11 @@ func StartTLSWait(ctx context.Context, t Transport, opts *TLSOptions) error {
 
 // recvTLS is recv through TLS: it decrypts until p is full or nothing is left.
 func (s *stream) recvTLS(fd uintptr, p []byte) (n int, more bool, err error) {
+	l := s.tls
 	s.sec.fd = fd
-	for n < len(p) && err == nil {
+	for err = l.err; n < len(p) && err == nil; {
 		var k int
-		k, err = s.tls.conn.Read(p[n:])
+		k, err = l.conn.Read(p[n:])
 		n += k
 	}
 	switch {
@@ -458,9 +584,10 @@ func (s *stream) recvTLS(fd uintptr, p []byte) (n int, more bool, err error) {
 	case err == errWouldBlock:
 		return n, false, nil
 	case n > 0:
-		return n, true, nil // crypto/tls repeats an error
+		l.err = err // crypto/tls does not repeat all of them
+		return n, true, nil
 	}
-	if err = s.tls.readError(err); err == io.EOF {
+	if err = l.readError(err); err == io.EOF {
 		err = nil
 	}
 	return 0, true, err
@@ -479,14 +606,18 @@ func (l *tlsLayer) readError(err error) error {
 	switch {
 	case err != io.EOF && err != io.ErrUnexpectedEOF:
 		return err
-	case l.wire.eof && l.set.strict:
+	case l.set.strict && (l.wire.eof || err == io.ErrUnexpectedEOF):
 		return io.ErrUnexpectedEOF
 	}
 	return io.EOF
 }
 
-// maxPlaintext is the largest piece of plaintext that makes one record.
-const maxPlaintext = 16 << 10
+const (
+	maxPlaintext = 16 << 10  // what one record holds
+	surePiece    = 1 << 10   // one record even at the beginning, when crypto/tls makes small ones
+	fullRecords  = 128 << 10 // when crypto/tls has sent so much, it fills the records
+	maxCorked    = 128 << 10 // as much goes out together
+)
 
 // writeTLS is Write and WriteLines through TLS.
 func (s *stream) writeTLS(bufs ...[]byte) (int, error) {
@@ -499,25 +630,84 @@ func (s *stream) writeTLS(bufs ...[]byte) (int, error) {
 	defer c.encrypt.Unlock()
 	s.mu.Lock()
 	err := s.acceptLocked(size)
-	top, up := c.top, c.up
-	if err == nil && up != nil {
+	switch {
+	case err != nil || size == 0:
+		s.mu.Unlock()
+		return 0, err
+	case c.up != nil:
 		for _, b := range bufs {
-			up.early.Append(b)
+			c.up.early.Append(b)
 		}
 		s.flow.add(size)
 		s.edgesLocked()
+		s.mu.Unlock()
+		return size, nil
 	}
+	top := c.top
+	cork := !top.oneRecord(size) && !s.pendingLocked()
+	c.corked = cork
 	s.mu.Unlock()
-	if err != nil || size == 0 {
-		return 0, err
-	}
-	if up == nil {
-		err = top.write(bufs)
+	err = s.encryptInto(top, bufs...)
+	if cork {
+		err = cmp.Or(s.uncork(), err)
 	}
 	if err != nil {
-		return 0, s.writeError()
+		return 0, err
 	}
 	return size, nil
+}
+
+// encryptInto sends user data through a layer. The caller holds the lock for
+// encrypting. If it fails, the connection is over: crypto/tls is of no use any
+// more.
+func (s *stream) encryptInto(l *tlsLayer, bufs ...[]byte) error {
+	s.sec.encrypting.Store(true)
+	err := l.write(bufs)
+	s.sec.encrypting.Store(false)
+	if err == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failLocked(err)
+	return closedError{s.life.cause}
+}
+
+// oneRecord reports whether size bytes will very likely be one record.
+func (l *tlsLayer) oneRecord(size int) bool {
+	return size <= surePiece || size <= maxPlaintext && l.wire.sent >= fullRecords
+}
+
+// uncork sends what was gathered: the records of one Write go out together.
+func (s *stream) uncork() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.uncorkLocked()
+	s.sec.corked = false
+	return err
+}
+
+// uncorkLocked sends what was gathered, and goes on gathering if the kernel
+// takes it all. What is left is a backlog like any other.
+func (s *stream) uncorkLocked() error {
+	if !s.sec.corked || s.life.phase >= ended {
+		return nil
+	}
+	for s.out.Len() > 0 {
+		bufs := s.out.Bufs(s.sec.vec[:0], len(s.sec.vec))
+		n, err := s.sendvLocked(bufs)
+		if err != nil {
+			return closedError{err}
+		}
+		s.out.Consume(n)
+		if n == 0 {
+			s.sec.corked = false
+			s.queuedLocked(s.out.Len())
+			break
+		}
+	}
+	clear(s.sec.vec[:])
+	return nil
 }
 
 // write encrypts the pieces, small ones together.
@@ -543,13 +733,6 @@ func (l *tlsLayer) write(bufs [][]byte) error {
 	}
 	_, err := l.conn.Write(record.Data[:n])
 	return err
-}
-
-// writeError is what a write returns that found the connection at its end.
-func (s *stream) writeError() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return closedError{s.life.cause}
 }
 
 // Ending.
@@ -579,9 +762,12 @@ func (s *stream) goodbyeEncrypting() {
 	s.flushedLocked()
 }
 
-// shutLocked waits for the peer's goodbye: ours is out.
+// shutLocked ends the connection, all output being out, or waits for the peer's
+// goodbye.
 func (s *stream) shutLocked() {
 	switch {
+	case s.sec.failed != nil || s.sec.top == nil:
+		s.endLocked(s.sec.failed)
 	case !s.sec.saidBye:
 	case s.sec.peerDone:
 		s.endLocked(nil)
@@ -604,7 +790,7 @@ func (s *stream) awaitGoodbye() {
 			return
 		case err == io.EOF || err == io.ErrUnexpectedEOF:
 			s.tls = s.tls.wire.below // of TLS inside TLS, the outer session ends after the inner
-		case err != nil && !isTimeout(err):
+		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 			s.fail(err)
 			return
 		}
@@ -665,19 +851,19 @@ func (s *stream) tlsInfo(name string) any {
 	if s.sec == nil || s.sec.top == nil {
 		return nil
 	}
-	l := s.sec.top
+	state := s.sec.top.conn.ConnectionState()
 	switch name {
 	case ExtraSSLContext:
-		return l.set.config
+		return s.sec.top.set.config
 	case ExtraSSLObject:
-		return l.state
+		return state
 	case ExtraCipher:
-		return cipherOf(l.state)
+		return cipherOf(state)
 	}
-	if len(l.state.PeerCertificates) == 0 {
+	if len(state.PeerCertificates) == 0 {
 		return nil
 	}
-	return l.state.PeerCertificates[0]
+	return state.PeerCertificates[0]
 }
 
 func cipherOf(state tls.ConnectionState) Cipher {

@@ -162,11 +162,7 @@ func (s *stream) triedLocked(n int, err error) (int, error) {
 		return n, nil
 	}
 	err = s.opError("write", err)
-	if s.sec != nil && s.sec.onlyBye {
-		s.endLocked(nil) // nothing of the user's is lost with a goodbye that nobody hears
-	} else {
-		s.failLocked(err)
-	}
+	s.outputFailedLocked(err)
 	return 0, err
 }
 
@@ -301,7 +297,7 @@ func (w *writer) onWritable(fd uintptr) bool {
 			return false
 		}
 		if err != nil {
-			s.failLocked(s.opError("write", err))
+			s.outputFailedLocked(s.opError("write", err))
 		}
 	}
 	return true
@@ -352,7 +348,7 @@ func (s *stream) written(err error) bool {
 		s.conn.SetWriteDeadline(time.Time{}) // somebody else's; it means nothing to us
 		return false
 	case err != nil:
-		s.failLocked(err)
+		s.outputFailedLocked(err)
 		return false
 	case s.out.Len() > 0:
 		return false
@@ -367,12 +363,22 @@ func (s *stream) written(err error) bool {
 	return gone
 }
 
+// outputFailedLocked ends the connection because output cannot go out. If that
+// is only our goodbye over TLS, which the peer has no ears for, nothing is lost.
+func (s *stream) outputFailedLocked(err error) {
+	if s.sec != nil && s.sec.onlyBye {
+		s.endLocked(nil)
+	} else {
+		s.failLocked(err)
+	}
+}
+
 // flushedLocked goes on with a graceful close once all output is out: the end,
 // or over TLS the wait for the peer's goodbye.
 func (s *stream) flushedLocked() {
 	switch {
 	case s.life.phase != closing || s.pendingLocked():
-	case s.sec == nil || s.sec.top == nil:
+	case s.sec == nil:
 		s.endLocked(nil)
 	default:
 		s.shutLocked()
