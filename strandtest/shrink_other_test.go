@@ -1,0 +1,11 @@
+//go:build !unix
+
+package strandtest
+
+import (
+	"testing"
+
+	"github.com/gostrand/strand"
+)
+
+func shrinkSocket(testing.TB, strand.Transport) {}

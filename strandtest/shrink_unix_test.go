@@ -1,0 +1,25 @@
+//go:build unix
+
+package strandtest
+
+import (
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gostrand/strand"
+)
+
+// shrinkSocket makes the kernel's buffers of a transport small.
+func shrinkSocket(t testing.TB, tr strand.Transport) {
+	raw, ok := tr.ExtraInfo(strand.ExtraSocket).(syscall.RawConn)
+	if !ok {
+		return // closed already
+	}
+	raw.Control(func(fd uintptr) {
+		for _, option := range []int{syscall.SO_RCVBUF, syscall.SO_SNDBUF} {
+			require.NoError(t, syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, option, smallBuffer))
+		}
+	})
+}

@@ -1,0 +1,323 @@
+package strandtest
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gostrand/strand"
+)
+
+// Every transport passes the same cases.
+
+func TestTCP(t *testing.T)    { TestTransport(t, serverPair("tcp", nil)) }
+func TestUnix(t *testing.T)   { TestTransport(t, serverPair("unix", nil)) }
+func TestMemory(t *testing.T) { TestTransport(t, connPair(memoryConns, Faults{})) }
+func TestPipes(t *testing.T)  { TestTransport(t, osPipePair) }
+
+// The portable path, over conns that are nothing but net.Conns.
+func TestForeignTCP(t *testing.T)    { TestTransport(t, connPair(foreignConns, Faults{})) }
+func TestNetPipe(t *testing.T)       { TestTransport(t, connPair(netPipeConns, Faults{})) }
+func TestFramed(t *testing.T)        { TestTransport(t, connPair(framedConns, Faults{})) }
+func TestFaultyMemory(t *testing.T)  { TestTransport(t, connPair(memoryConns, hardFaults)) }
+func TestFaultyNetPipe(t *testing.T) { TestTransport(t, connPair(netPipeConns, hardFaults)) }
+
+// TLS over each of them.
+func TestTLSOverTCP(t *testing.T)    { TestTransport(t, serverPair("tcp", withTLS)) }
+func TestTLSOverUnix(t *testing.T)   { TestTransport(t, serverPair("unix", withTLS)) }
+func TestTLSOverMemory(t *testing.T) { TestTransport(t, tlsPair(memoryConns)) }
+func TestTLSOverFramed(t *testing.T) { TestTransport(t, tlsPair(framedConns)) }
+
+func TestSubprocessStdio(t *testing.T) { TestTransport(t, relayPair) }
+
+// hardFaults are those that a transport must not let its protocol notice.
+var hardFaults = Faults{Chunks: RandomChunks, PartialWrites: true, ShortWrites: true}
+
+// TestMemoryInBubble runs the suite where time is not real: every wait in the
+// package and in the library is one that synctest understands.
+func TestMemoryInBubble(t *testing.T) {
+	for _, tc := range conformanceCases() {
+		t.Run(tc.name, func(t *testing.T) {
+			for _, mode := range []Chunks{Whole, SingleBytes, RandomChunks} {
+				synctest.Test(t, func(t *testing.T) {
+					tc.run(newPair(t, mode, connPair(memoryConns, Faults{})))
+				})
+			}
+		})
+	}
+}
+
+func TestThereAreManyCases(t *testing.T) {
+	names := make(map[string]bool)
+	for _, tc := range conformanceCases() {
+		require.False(t, names[tc.name], "two cases have the name %s", tc.name)
+		names[tc.name] = true
+	}
+	require.GreaterOrEqual(t, len(names), 80)
+}
+
+// smallBuffer is what a kernel is asked to hold.
+const smallBuffer = 16 << 10
+
+// connPair attaches both ends of a connection.
+func connPair(conns func(t testing.TB) (a, b net.Conn), f Faults) MakePair {
+	return func(t testing.TB, a, b strand.Protocol, opts strand.TransportOptions) (ta, tb strand.Transport) {
+		ca, cb := conns(t)
+		f := f.withSeed(t)
+		o := &PairOptions{A: strand.AttachOptions{TransportOptions: opts}, B: strand.AttachOptions{TransportOptions: opts}}
+		return attachBoth(t, f.apply(ca), f.apply(cb), a, b, o)
+	}
+}
+
+func tlsPair(conns func(t testing.TB) (a, b net.Conn)) MakePair {
+	return func(t testing.TB, a, b strand.Protocol, opts strand.TransportOptions) (ta, tb strand.Transport) {
+		ca, cb := conns(t)
+		client, server := TLSOptions()
+		o := &PairOptions{
+			A: strand.AttachOptions{TransportOptions: opts, TLS: client},
+			B: strand.AttachOptions{TransportOptions: opts, TLS: server},
+		}
+		return attachBoth(t, ca, cb, a, b, o)
+	}
+}
+
+func memoryConns(t testing.TB) (a, b net.Conn) { return Pipe(smallBuffer) }
+
+func netPipeConns(t testing.TB) (a, b net.Conn) { return net.Pipe() }
+
+// foreignConns are TCP connections that do not say so.
+func foreignConns(t testing.TB) (a, b net.Conn) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	a, err = net.Dial("tcp", ln.Addr().String())
+	require.NoError(t, err)
+	b, err = ln.Accept()
+	require.NoError(t, err)
+	shrink(t, a)
+	shrink(t, b)
+	return foreignConn{a}, foreignConn{b}
+}
+
+type foreignConn struct{ net.Conn }
+
+func (f foreignConn) CloseWrite() error { return f.Conn.(closeWriter).CloseWrite() }
+
+func shrink(t testing.TB, conn any) {
+	c := conn.(interface {
+		SetReadBuffer(int) error
+		SetWriteBuffer(int) error
+	})
+	require.NoError(t, c.SetReadBuffer(smallBuffer))
+	require.NoError(t, c.SetWriteBuffer(smallBuffer))
+}
+
+// framedConns carry frames, as a websocket does: Close is said in a frame of
+// its own, there is no half close, and Read returns what is left of a frame.
+func framedConns(t testing.TB) (a, b net.Conn) {
+	ca, cb := Pipe(smallBuffer)
+	return newFramedConn(ca), newFramedConn(cb)
+}
+
+type framedConn struct {
+	net.Conn
+	r    *bufio.Reader
+	left int // bytes left of the frame being read
+	mask byte
+
+	mu sync.Mutex // frames go out whole
+}
+
+const maxFrame = 4000
+
+func newFramedConn(conn net.Conn) *framedConn {
+	return &framedConn{Conn: conn, r: bufio.NewReader(conn)}
+}
+
+func (c *framedConn) Read(p []byte) (int, error) {
+	for c.left == 0 {
+		head, err := c.r.Peek(3) // consumes nothing if the deadline comes
+		if err == io.EOF && len(head) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return 0, err
+		}
+		c.left, c.mask = int(binary.BigEndian.Uint16(head)), head[2]
+		if c.left == 0 {
+			return 0, io.EOF
+		}
+		c.r.Discard(3)
+	}
+	n, err := c.r.Read(p[:min(len(p), c.left)])
+	for i := range p[:n] {
+		p[i] ^= c.mask
+	}
+	c.left -= n
+	return n, err
+}
+
+func (c *framedConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	written := 0
+	for written < len(p) {
+		n := min(len(p)-written, maxFrame)
+		frame := binary.BigEndian.AppendUint16(nil, uint16(n))
+		frame = append(frame, byte(n))
+		for _, b := range p[written : written+n] {
+			frame = append(frame, b^byte(n))
+		}
+		if _, err := c.Conn.Write(frame); err != nil {
+			return written, err
+		}
+		written += n
+	}
+	return written, nil
+}
+
+func (c *framedConn) Close() error {
+	if c.mu.TryLock() { // otherwise a Write is in the middle of a frame
+		c.Conn.Write([]byte{0, 0, 0})
+		c.mu.Unlock()
+	}
+	return c.Conn.Close()
+}
+
+// serverPair connects through the library's own entry points.
+func serverPair(network string, secure func(*strand.ConnectOptions, *strand.ServerOptions)) MakePair {
+	return func(t testing.TB, a, b strand.Protocol, opts strand.TransportOptions) (ta, tb strand.Transport) {
+		address := "127.0.0.1:0"
+		if network == "unix" {
+			address = filepath.Join(shortDir(t), "s")
+		}
+		made := make(chan strand.Transport, 1)
+		co := &strand.ConnectOptions{TransportOptions: opts}
+		so := &strand.ServerOptions{TransportOptions: opts}
+		if secure != nil {
+			secure(co, so)
+		}
+		s, err := strand.CreateServer(context.Background(), network, address, func() strand.Protocol { return announce(b, made) }, so)
+		require.NoError(t, err)
+		defer s.Close()
+		ta, _, err = strand.CreateConnection(context.Background(), network, s.Addrs()[0].String(), func() strand.Protocol { return a }, co)
+		require.NoError(t, err)
+		tb = <-made
+		shrinkSocket(t, ta)
+		shrinkSocket(t, tb)
+		return ta, tb
+	}
+}
+
+func withTLS(co *strand.ConnectOptions, so *strand.ServerOptions) {
+	co.TLS, so.TLS = TLSOptions()
+}
+
+// shortDir is t.TempDir for Unix sockets, whose paths must be short.
+func shortDir(t testing.TB) string {
+	dir, err := os.MkdirTemp("", "strand")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// announce returns a protocol that passes on the transport of its
+// ConnectionMade, and then steps aside for p.
+func announce(p strand.Protocol, made chan<- strand.Transport) strand.Protocol {
+	return &announcer{Protocol: p, made: made}
+}
+
+type announcer struct {
+	strand.Protocol
+	made chan<- strand.Transport
+}
+
+func (a *announcer) ConnectionMade(t strand.Transport) {
+	t.SetProtocol(a.Protocol)
+	defer func() { a.made <- t }() // also if p panics
+	a.Protocol.ConnectionMade(t)
+}
+
+// osPipePair connects two pairs of files crosswise.
+func osPipePair(t testing.TB, a, b strand.Protocol, opts strand.TransportOptions) (ta, tb strand.Transport) {
+	ra, wb, err := os.Pipe()
+	require.NoError(t, err)
+	rb, wa, err := os.Pipe()
+	require.NoError(t, err)
+	o := &strand.PipeOptions{TransportOptions: opts}
+	ta, _, err = strand.ConnectPipe(context.Background(), ra, wa, func() strand.Protocol { return a }, o)
+	require.NoError(t, err)
+	tb, _, err = strand.ConnectPipe(context.Background(), rb, wb, func() strand.Protocol { return b }, o)
+	require.NoError(t, err)
+	return ta, tb
+}
+
+const relayArg = "strandtest-relay"
+
+// relayPair connects a to the standard input and output of a child process,
+// which passes everything on to b over a socket, and back.
+func relayPair(t testing.TB, a, b strand.Protocol, opts strand.TransportOptions) (ta, tb strand.Transport) {
+	ours, theirs := unixConns(t)
+	socket, err := theirs.File()
+	require.NoError(t, err)
+	theirs.Close()
+	inR, inW, err := os.Pipe()
+	require.NoError(t, err)
+	outR, outW, err := os.Pipe()
+	require.NoError(t, err)
+	cmd := exec.Command(os.Args[0], relayArg)
+	cmd.Stdin, cmd.Stdout, cmd.ExtraFiles = inR, outW, []*os.File{socket}
+	require.NoError(t, cmd.Start())
+	for _, f := range []*os.File{inR, outW, socket} {
+		f.Close()
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	ta, _, err = strand.ConnectPipe(context.Background(), outR, inW, func() strand.Protocol { return a }, &strand.PipeOptions{TransportOptions: opts})
+	require.NoError(t, err)
+	tb, _, err = strand.Attach(context.Background(), ours, func() strand.Protocol { return b }, &strand.AttachOptions{TransportOptions: opts})
+	require.NoError(t, err)
+	return ta, tb
+}
+
+func unixConns(t testing.TB) (a, b *net.UnixConn) {
+	ln, err := net.Listen("unix", filepath.Join(shortDir(t), "s"))
+	require.NoError(t, err)
+	defer ln.Close()
+	ca, err := net.Dial("unix", ln.Addr().String())
+	require.NoError(t, err)
+	cb, err := ln.Accept()
+	require.NoError(t, err)
+	shrink(t, ca)
+	shrink(t, cb)
+	return ca.(*net.UnixConn), cb.(*net.UnixConn)
+}
+
+// relay is the child: standard input to the socket, the socket to standard
+// output, each until its end, or until one of them cannot be written.
+func relay() {
+	conn, err := net.FileConn(os.NewFile(3, "socket"))
+	must(err)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := io.Copy(conn, os.Stdin); err != nil {
+			os.Exit(0)
+		}
+		conn.(*net.UnixConn).CloseWrite()
+	})
+	io.Copy(os.Stdout, conn)
+	os.Stdout.Close()
+	wg.Wait()
+}
