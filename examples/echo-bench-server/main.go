@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"log"
@@ -11,6 +12,7 @@ import (
 	"os/signal"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/examples/internal/selfsigned"
 )
 
 type echo struct {
@@ -30,24 +32,36 @@ func (e *echo) ResumeWriting() { e.t.ResumeReading() }
 func main() {
 	network := flag.String("net", "tcp", "`network`: tcp or unix")
 	addr := flag.String("addr", "127.0.0.1:8888", "`address` to listen on, a path for unix")
+	secure := flag.Bool("tls", false, "speak TLS 1.3, with a certificate made in memory")
 	flag.Usage = usage
 	flag.Parse()
-	if err := run(*network, *addr); err != nil {
+	if err := run(*network, *addr, *secure); err != nil {
 		log.Fatal(err)
 	}
 }
 
 func usage() {
-	fmt.Fprint(flag.CommandLine.Output(), "usage: echo-bench-server [-net network] [-addr address]\n\n"+
+	fmt.Fprint(flag.CommandLine.Output(), "usage: echo-bench-server [-net network] [-addr address] [-tls]\n\n"+
 		"Echoes whatever it receives, for measurements. Prints its addresses, then\n"+
 		"nothing, until it is interrupted.\n\n")
 	flag.PrintDefaults()
 }
 
-func run(network, addr string) error {
+func run(network, addr string, secure bool) error {
+	var opts strand.ServerOptions
+	if secure {
+		cert, err := selfsigned.Load("", "")
+		if err != nil {
+			return err
+		}
+		opts.TLS = &strand.TLSOptions{Config: &tls.Config{
+			Certificates: []tls.Certificate{cert},
+			MinVersion:   tls.VersionTLS13,
+		}}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	server, err := strand.CreateServer(ctx, network, addr, newEcho, nil)
+	server, err := strand.CreateServer(ctx, network, addr, newEcho, &opts)
 	if err != nil {
 		return err
 	}
