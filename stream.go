@@ -348,6 +348,10 @@ func (s *stream) closeLocked() (goodbye bool) {
 func (s *stream) Abort() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.abortLocked()
+}
+
+func (s *stream) abortLocked() {
 	if s.life.abort() {
 		s.endedLocked()
 	}

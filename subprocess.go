@@ -382,14 +382,27 @@ func (sp *subprocess) end(cause error) {
 	if running && sp.cfg.debug {
 		sp.cfg.log.Warn("strand: killing a running child", "error", cause, "transport", sp)
 	}
-	if err := sp.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) && sp.cfg.debug {
+	if err := sp.killAndAbort(); err != nil && !errors.Is(err, os.ErrProcessDone) && sp.cfg.debug {
 		sp.cfg.log.Debug("strand: killing a child failed", "error", err, "transport", sp)
 	}
+}
+
+// killAndAbort kills the child before it can notice that its pipes are closed,
+// and ends the pipes before they can notice that the child is gone.
+func (sp *subprocess) killAndAbort() error {
 	for _, s := range sp.pipes {
 		if s != nil {
-			s.Abort()
+			s.mu.Lock()
+			defer s.mu.Unlock()
 		}
 	}
+	err := sp.Kill()
+	for _, s := range sp.pipes {
+		if s != nil {
+			s.abortLocked()
+		}
+	}
+	return err
 }
 
 // callbackOwner

@@ -843,7 +843,7 @@ func emfileHelper() error {
 	}
 	for before, failed := count(), 0; ; failed++ {
 		low := limit
-		low.Cur = uint64(before - 1 + failed)
+		setTo(&low.Cur, before-1+failed)
 		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low); err != nil {
 			return err
 		}
@@ -867,6 +867,9 @@ func emfileHelper() error {
 		}
 	}
 }
+
+// setTo is an assignment to a field whose type depends on the system.
+func setTo[T int64 | uint64](p *T, n int) { *p = T(n) }
 
 // SU-17: a context that ends before the start starts nothing.
 func TestSubprocessContextBefore(t *testing.T) {
