@@ -240,3 +240,144 @@ func callsOf(part, name string) string {
 	}
 	return strings.Join(calls, "; ")
 }
+
+func TestSubprocessDate(t *testing.T) {
+	skipWithoutShell(t)
+	require.Regexp(t, `^Current date: .*\d\d:\d\d:\d\d.*\n$`, output(t, "subprocess-date"))
+	require.Equal(t, "Current date: today\n", output(t, "subprocess-date", "sh", "-c", "echo; echo today"))
+
+	for command, want := range map[string]string{
+		"echo to stderr >&2; exit 3": "return code 3",
+		"kill -KILL $$":              "return code -9",
+	} {
+		out, err := program(t, "subprocess-date", "sh", "-c", command).CombinedOutput()
+		require.Error(t, err)
+		require.Contains(t, string(out), want)
+		require.NotContains(t, string(out), "Current date")
+	}
+	out, err := program(t, "subprocess-date", "no-such-program-anywhere").CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "not found")
+}
+
+func skipWithoutShell(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("sh"); err != nil {
+		t.Skip("no shell here")
+	}
+}
+
+// The filter's consumer reads nothing until the producer is stuck: what was
+// produced then is bounded by what pipes and transports hold.
+func TestStdioFilter(t *testing.T) {
+	cmd := program(t, "stdio-filter")
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	const size = 16 << 20
+	produced := make(chan error, 1)
+	go func() {
+		_, err := stdin.Write(bytes.Repeat([]byte("abcdefg\n"), size/8))
+		produced <- errors.Join(err, stdin.Close())
+	}()
+	half := make([]byte, size/2)
+	_, err = io.ReadFull(stdout, half)
+	require.NoError(t, err)
+	select {
+	case err := <-produced:
+		t.Fatalf("all was taken while half of it was not read: %v", err)
+	default:
+	}
+	rest, err := io.ReadAll(stdout)
+	require.NoError(t, err)
+	require.NoError(t, <-produced)
+	require.NoError(t, cmd.Wait())
+	require.True(t, bytes.Equal(append(half, rest...), bytes.Repeat([]byte("ABCDEFG\n"), size/8)))
+}
+
+func TestStdioFilterWithoutConsumer(t *testing.T) {
+	cmd := program(t, "stdio-filter")
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	_, err = stdin.Write([]byte("hello\n"))
+	require.NoError(t, err)
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "HELLO\n", line)
+	require.NoError(t, stdout.Close())
+	require.NoError(t, cmd.Wait(), "it ends without waiting for more input")
+}
+
+func TestStdioFilterRefusesFiles(t *testing.T) {
+	cmd := program(t, "stdio-filter")
+	f, err := os.Open("examples_test.go")
+	require.NoError(t, err)
+	defer f.Close()
+	cmd.Stdin = f
+	out, err := cmd.CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "pipes, sockets and character devices only")
+}
+
+// The same questions get the same answers everywhere.
+func TestLineProtocolAnywhere(t *testing.T) {
+	const questions, answers = "to be or not\n\none\n", "1: not or be to\n2: \n3: one\n"
+	dir, err := os.MkdirTemp("", "lines") // t.TempDir's paths may be too long for a socket
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	for network, addr := range map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(dir, "s")} {
+		t.Run(network, func(t *testing.T) {
+			addr, stop := start(t, "line-protocol-anywhere", network, addr)
+			c, err := net.Dial(network, addr)
+			require.NoError(t, err)
+			defer c.Close()
+			require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+			for i := range questions { // a byte at a time
+				_, err = io.WriteString(c, questions[i:i+1])
+				require.NoError(t, err)
+			}
+			require.NoError(t, c.(interface{ CloseWrite() error }).CloseWrite())
+			got, err := io.ReadAll(c)
+			require.NoError(t, err)
+			require.Equal(t, answers, string(got))
+			stop()
+		})
+	}
+	t.Run("stdio", func(t *testing.T) {
+		cmd := program(t, "line-protocol-anywhere", "stdio")
+		cmd.Stdin = strings.NewReader(questions + "no newline here")
+		out, err := cmd.Output()
+		require.NoError(t, err)
+		require.Equal(t, answers, string(out))
+	})
+	t.Run("too long", func(t *testing.T) {
+		cmd := program(t, "line-protocol-anywhere", "stdio")
+		cmd.Stdin = strings.NewReader("short\n" + strings.Repeat("x", 65<<10))
+		out, _ := cmd.Output() // the rest of the line may have nowhere to go
+		require.Equal(t, "1: short\nline too long\n", string(out))
+	})
+	t.Run("child", func(t *testing.T) {
+		skipWithoutShell(t)
+		cmd := program(t, "line-protocol-anywhere", "child", `
+			echo to be or not; read answer; echo "$answer" >&2
+			echo; read answer; echo "$answer" >&2
+			echo one; read answer; echo "$answer" >&2`)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		require.NoError(t, cmd.Run(), "%s", stderr.String())
+		require.Equal(t, strings.ReplaceAll(answers, ": \n", ":\n"), stderr.String(), "read takes the space at the end")
+
+		out, err := program(t, "line-protocol-anywhere", "child", "exit 3").CombinedOutput()
+		require.Error(t, err)
+		require.Contains(t, string(out), "return code is 3")
+	})
+	out, err := program(t, "line-protocol-anywhere", "nowhere").CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "usage: line-protocol-anywhere")
+}
