@@ -1,0 +1,244 @@
+package strand
+
+import (
+	"errors"
+	"net"
+	"os"
+	"time"
+)
+
+// run is the reader goroutine. How deep the calls below it go decides whether
+// an idle connection costs a stack of 2 KiB or of 4: what is rare, and what
+// has a large frame, is kept out of their way.
+func (b *base) run() {
+	defer b.finish()
+	b.d.protect(b.receiveAll)
+}
+
+// receiveAll makes the connection and reads until reading is over. A panic of
+// a callback passes through it; protect is around it once, and not around
+// every callback, because a defer for every message has a price.
+func (b *base) receiveAll() {
+	if !b.owner.prepare() {
+		return
+	}
+	b.watchIdle()
+	if b.raw == nil {
+		b.owner.readPortable()
+	} else {
+		b.readPolled()
+	}
+}
+
+// enter takes the turn for the reader, which has to know that it holds it: a
+// panic or runtime.Goexit may take it out of a callback.
+func (b *base) enter() {
+	b.d.enter()
+	b.holdsTurn = true
+}
+
+func (b *base) leave() {
+	b.d.leave()
+	b.holdsTurn = false
+}
+
+// begin runs ConnectionMade, unless the connection was ended before it.
+func (b *base) begin() {
+	b.enter()
+	b.mu.Lock()
+	if b.life.advance(open) {
+		b.life.made = true
+		b.mu.Unlock()
+		b.owner.connectionMade()
+		b.reportMade(nil)
+	} else {
+		b.mu.Unlock()
+	}
+	b.leave()
+}
+
+// reportMade answers the creating call, once. If ConnectionMade does not
+// return, the answer comes from finish.
+func (b *base) reportMade(err error) {
+	if b.made != nil {
+		b.made <- err
+		b.made = nil
+	}
+}
+
+// admit waits while reading is paused, and reports false when it is over.
+func (b *base) admit() bool {
+	for b.gate.Load() {
+		b.mu.Lock()
+		if b.life.isClosing() {
+			b.mu.Unlock()
+			return false
+		}
+		if b.setGateLocked() {
+			b.parkLocked()
+		} else {
+			b.mu.Unlock()
+		}
+	}
+	return true
+}
+
+// setGateLocked brings the gate in line with what closes it, and returns it.
+func (b *base) setGateLocked() bool {
+	shut := b.paused || b.life.isClosing()
+	b.gate.Store(shut)
+	return shut
+}
+
+// parkLocked makes the reader wait for wakeReaderLocked, and unlocks mu.
+func (b *base) parkLocked() {
+	parked := make(chan struct{})
+	b.parked = parked
+	b.mu.Unlock()
+	<-parked
+}
+
+// wakeReaderLocked gets the reader to look at the state again, wherever it
+// waits. While a callback runs it only finds the deadline past when it comes
+// back.
+func (b *base) wakeReaderLocked() {
+	switch {
+	case b.parked != nil:
+		close(b.parked)
+		b.parked = nil
+	case b.polling || b.inConn > 0:
+		b.interrupted = b.owner.descriptor().SetReadDeadline(longAgo) == nil
+	}
+}
+
+// stopReadingLocked ends reading for good.
+func (b *base) stopReadingLocked() {
+	b.gate.Store(true)
+	b.wakeReaderLocked()
+}
+
+// The fast path: one call of RawConn.Read for the whole life. Inside it the
+// goroutine waits for readiness holding no buffer, and the descriptor cannot
+// be closed, so that writing may use it too.
+
+func (b *base) readPolled() {
+	for !b.over(b.poll()) {
+	}
+}
+
+// poll is a RawConn.Read that others can interrupt.
+func (b *base) poll() error {
+	b.mu.Lock()
+	if b.life.phase >= ended {
+		b.mu.Unlock()
+		return nil
+	}
+	b.polling = true
+	b.mu.Unlock()
+	err := b.raw.Read(b.onReadable)
+	b.inPoller = false
+	b.mu.Lock()
+	b.polling, b.fd = false, -1
+	if b.life.phase < ended {
+		b.clearInterruptLocked(err)
+	}
+	b.mu.Unlock()
+	return err
+}
+
+// over takes the outcome of poll and reports whether reading is over.
+func (b *base) over(err error) bool {
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		b.fail(err)
+	}
+	return b.IsClosing()
+}
+
+// clearInterruptLocked takes the past deadline back before the next wait. One
+// that somebody else set on the conn means nothing to us either.
+func (b *base) clearInterruptLocked(err error) {
+	if b.interrupted || errors.Is(err, os.ErrDeadlineExceeded) {
+		b.interrupted = false
+		b.owner.descriptor().SetReadDeadline(time.Time{}) // it fails only on a closed conn, where the read fails too
+	}
+}
+
+// onReadable receives until nothing is left. It returns false to wait for
+// readiness, true when reading is over. The first call of each RawConn.Read
+// has to try a read: the poller has forgotten what was ready before.
+func (b *base) onReadable(fd uintptr) bool {
+	if !b.inPoller {
+		b.enterPoller(fd)
+	}
+	for b.admit() {
+		b.enter()
+		if b.gate.Load() { // it was open before we had the turn
+			b.leave()
+			continue
+		}
+		more := b.owner.receive(fd)
+		b.leave()
+		if !more {
+			return false
+		}
+	}
+	return true
+}
+
+func (b *base) enterPoller(fd uintptr) {
+	b.inPoller = true
+	b.mu.Lock()
+	b.fd = int(fd)
+	isNew := b.life.phase == opening
+	b.mu.Unlock()
+	if isNew {
+		b.begin()
+	}
+}
+
+func (b *base) countArrived(n int) {
+	if b.cfg.idleTimeout > 0 {
+		b.arrived.Add(int64(n))
+	}
+}
+
+// opError dresses an error of a raw system call as package net does.
+func (b *base) opError(op string, err error) error {
+	return &net.OpError{Op: op, Net: b.local.Network(), Source: b.local, Addr: b.remote, Err: os.NewSyscallError(op, err)}
+}
+
+// ReadTransport
+
+func (b *base) IsReading() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.paused && !b.life.isClosing()
+}
+
+func (b *base) PauseReading() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.paused || b.life.isClosing() {
+		return
+	}
+	b.paused = true
+	b.gate.Store(true)
+	if b.inConn > 0 {
+		b.wakeReaderLocked() // on the fast path it looks at the gate before it reads
+	}
+}
+
+func (b *base) ResumeReading() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.paused || b.life.isClosing() {
+		return
+	}
+	b.paused = false
+	if !b.life.sawEOF {
+		b.gate.Store(false)
+	}
+	if b.parked != nil {
+		b.wakeReaderLocked()
+	}
+}
