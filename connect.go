@@ -100,7 +100,7 @@ func CreateConnection[P Protocol](ctx context.Context, network, address string, 
 	}
 	started = true
 	t, err := start(ctx, conn, p, cfg, set)
-	return t, p, err
+	return created(t, p, err)
 }
 
 // Attach makes a connection that exists a transport: one that was accepted
@@ -142,7 +142,7 @@ func Attach[P Protocol](ctx context.Context, conn net.Conn, factory func() P, op
 		return nil, none, err
 	}
 	t, err := start(ctx, conn, p, cfg, set)
-	return t, p, err
+	return created(t, p, err)
 }
 
 // checkConn refuses what cannot be a stream.
@@ -204,6 +204,16 @@ func start(ctx context.Context, conn net.Conn, p Protocol, cfg *config, set *tls
 		s.Abort()
 		return nil, context.Cause(ctx)
 	}
+}
+
+// created is what an entry point returns: all, or only the error.
+func created[T, P any](t T, p P, err error) (T, P, error) {
+	if err != nil {
+		var noT T
+		var noP P
+		return noT, noP, err
+	}
+	return t, p, nil
 }
 
 // isNil finds nil interfaces and nil pointers (and their like) in interfaces.

@@ -76,7 +76,7 @@ func CreateDatagramEndpoint[P DatagramProtocol](ctx context.Context, network, lo
 	}()
 	t, p, err := attachPacket(ctx, s, factory, cfg)
 	attached = err == nil
-	return t, p, err
+	return created(t, p, err)
 }
 
 // AttachPacket makes a socket for datagrams that exists a transport: bound or

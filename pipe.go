@@ -63,7 +63,7 @@ func ConnectPipe[P Protocol](ctx context.Context, r, w *os.File, factory func() 
 		return nil, none, err
 	}
 	t, err := start(ctx, newPipeConn(r, w), p, cfg, nil)
-	return t, p, err
+	return created(t, p, err)
 }
 
 // ConnectReadPipe is ConnectPipe with only a file to read from. asyncio:

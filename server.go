@@ -1,6 +1,7 @@
 package strand
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -279,12 +281,17 @@ func (s *Server) ServeForever(ctx context.Context) error {
 		return errServerClosed
 	case <-ctx.Done():
 	}
-	grace, cancel := context.WithCancel(context.Background())
-	if d := orDefault(s.opts.ShutdownTimeout, defaultShutdownTimeout); d > 0 {
-		grace, cancel = context.WithTimeout(grace, d)
-	}
+	grace, cancel := s.grace()
 	defer cancel()
 	return errors.Join(context.Cause(ctx), s.Shutdown(grace))
+}
+
+// grace is the context of a shutdown that nobody gave one for.
+func (s *Server) grace() (context.Context, context.CancelFunc) {
+	if d := orDefault(s.opts.ShutdownTimeout, defaultShutdownTimeout); d > 0 {
+		return context.WithTimeout(context.Background(), d)
+	}
+	return context.WithCancel(context.Background())
 }
 
 // Wait blocks until the server is closed and its last connection's
@@ -297,11 +304,23 @@ func (s *Server) Wait(ctx context.Context) error {
 		return nil
 	default:
 	}
+	if s.cfg.debug {
+		s.warnInCallback()
+	}
 	select {
 	case <-s.finished:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	}
+}
+
+// warnInCallback logs a wait that waits for itself, which in a program that
+// hangs is hard to find.
+func (s *Server) warnInCallback() {
+	stack := debug.Stack()
+	if bytes.Contains(stack, []byte("strand.(*dispatcher).protect(")) {
+		s.cfg.log.Warn("strand: a callback waits for the end of its own server", "stack", string(stack))
 	}
 }
 
