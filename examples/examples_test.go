@@ -195,14 +195,18 @@ func TestEchoBenchServer(t *testing.T) {
 // is left to the system.
 func TestTour(t *testing.T) {
 	parts := splitParts(output(t, "tour"))
-	require.Len(t, parts, 4)
+	require.Len(t, parts, 5)
 	for _, network := range []string{"tcp", "unix"} {
 		part := parts["echo over "+network]
 		require.Equal(t, `ConnectionMade; Write "hello"; DataReceived "hello"; WriteEOF; EOFReceived; ConnectionLost <nil>`, callsOf(part, "client"))
 		require.Equal(t, `ConnectionMade; DataReceived "hello"; Write "hello"; EOFReceived; ConnectionLost <nil>`, callsOf(part, "server"))
 	}
 
-	part := parts["backpressure: the client does not read, so the server has to pause"]
+	part := parts["echo over udp"]
+	require.Equal(t, `ConnectionMade; SendTo "hello"; DatagramReceived "hello"; SendTo ""; DatagramReceived ""; Close; ConnectionLost <nil>`, callsOf(part, "client"))
+	require.Equal(t, `ConnectionMade; DatagramReceived "hello"; SendTo "hello"; DatagramReceived ""; SendTo ""; ConnectionLost <nil>`, callsOf(part, "server"))
+
+	part = parts["backpressure: the client does not read, so the server has to pause"]
 	require.Regexp(t, `^ConnectionMade; wrote \d+ KiB until Writable\(\) was false; PauseWriting; ResumeWriting; Close; ConnectionLost <nil>$`, callsOf(part, "server"))
 	require.Regexp(t, `^ConnectionMade; PauseReading; ResumeReading; \(DataReceived\) \d+ KiB in all; EOFReceived; ConnectionLost <nil>$`, callsOf(part, "client"))
 	sizes := regexp.MustCompile(`\d+ KiB`).FindAllString(part, -1)

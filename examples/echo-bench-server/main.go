@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"net"
 	"os"
 	"os/signal"
 
@@ -29,8 +30,22 @@ func (e *echo) DataReceived(data []byte)          { e.t.Write(data) } // an erro
 func (e *echo) PauseWriting()  { e.t.PauseReading() }
 func (e *echo) ResumeWriting() { e.t.ResumeReading() }
 
+// datagramEcho is the same over UDP. While answers have to wait nothing more is
+// received; what the kernel has no room for then is lost, as datagrams are.
+type datagramEcho struct {
+	strand.NopDatagramProtocol
+	t strand.DatagramTransport
+}
+
+func newDatagramEcho() *datagramEcho { return new(datagramEcho) }
+
+func (e *datagramEcho) ConnectionMade(t strand.DatagramTransport)   { e.t = t }
+func (e *datagramEcho) DatagramReceived(data []byte, addr net.Addr) { e.t.SendTo(data, addr) }
+func (e *datagramEcho) PauseWriting()                               { e.t.PauseReading() }
+func (e *datagramEcho) ResumeWriting()                              { e.t.ResumeReading() }
+
 func main() {
-	network := flag.String("net", "tcp", "`network`: tcp or unix")
+	network := flag.String("net", "tcp", "`network`: tcp, unix or udp")
 	addr := flag.String("addr", "127.0.0.1:8888", "`address` to listen on, a path for unix")
 	secure := flag.Bool("tls", false, "speak TLS 1.3, with a certificate made in memory")
 	flag.Usage = usage
@@ -61,6 +76,9 @@ func run(network, addr string, secure bool) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if network == "udp" {
+		return runDatagram(ctx, addr)
+	}
 	server, err := strand.CreateServer(ctx, network, addr, newEcho, &opts)
 	if err != nil {
 		return err
@@ -70,4 +88,16 @@ func run(network, addr string, secure bool) error {
 	}
 	<-ctx.Done()
 	return server.Shutdown(context.Background())
+}
+
+func runDatagram(ctx context.Context, addr string) error {
+	t, _, err := strand.CreateDatagramEndpoint(ctx, "udp", addr, "", newDatagramEcho, nil)
+	if err != nil {
+		return err
+	}
+	fmt.Println("listening on", t.LocalAddr())
+	<-ctx.Done()
+	t.Close()
+	<-t.Done()
+	return nil
 }

@@ -1,5 +1,6 @@
 // Tour shows the library at work: TCP and Unix echo servers with clients,
-// backpressure, and a graceful shutdown. It prints every callback when it runs.
+// datagrams over UDP, backpressure, and a graceful shutdown. It prints every
+// callback when it runs.
 package main
 
 import (
@@ -22,7 +23,7 @@ func main() {
 	flag.Parse()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	for _, part := range []func(context.Context) error{echoTCP, echoUnix, backpressure, shutdown} {
+	for _, part := range []func(context.Context) error{echoTCP, echoUnix, echoUDP, backpressure, shutdown} {
 		if err := part(ctx); err != nil {
 			log.Fatal(err)
 		}
@@ -31,9 +32,9 @@ func main() {
 
 func usage() {
 	fmt.Fprint(flag.CommandLine.Output(), "usage: tour\n\n"+
-		"Starts a TCP and a Unix echo server, talks to them, shows backpressure and a\n"+
-		"graceful shutdown, and prints every callback when it runs. It needs nothing\n"+
-		"but the loopback interface and a temporary directory.\n")
+		"Starts a TCP, a Unix and a UDP echo server, talks to them, shows backpressure\n"+
+		"and a graceful shutdown, and prints every callback when it runs. It needs\n"+
+		"nothing but the loopback interface and a temporary directory.\n")
 }
 
 // traced notes the callbacks of one connection. The protocols below embed it,
