@@ -236,7 +236,7 @@ func (s *stream) receive(fd uintptr) bool {
 	}
 	buf := bufpool.Get(s.readSize)
 	n, more, err := s.recv(fd, buf.Data)
-	if s.gate.Load() {
+	if s.gate.Load() || s.proto.Load() != p {
 		s.receivedLate(buf.Data[:n], err)
 		bufpool.Put(buf)
 		return true
@@ -250,7 +250,8 @@ func (s *stream) receive(fd uintptr) bool {
 }
 
 // receivedLate takes the outcome of a receive during which somebody else shut
-// the gate: it may not be delivered before reading is allowed again (RD-02).
+// the gate, or installed another protocol: it may not be delivered before
+// reading is allowed again (RD-02), and then to who is there (SP-01).
 // The caller has the turn, and has it again afterwards.
 func (s *stream) receivedLate(data []byte, err error) {
 	switch {
