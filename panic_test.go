@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -351,11 +352,10 @@ func TestFactoryFailsInServer(t *testing.T) {
 	for name, fail := range broken {
 		t.Run(name, func(t *testing.T) {
 			var log logBuffer
-			first := true // the factory runs on one connection's goroutine after the other here
+			var calls atomic.Int32
 			r := newRecorder()
 			s, err := strand.CreateServer(context.Background(), "tcp", "127.0.0.1:0", func() *recorder {
-				if first {
-					first = false
+				if calls.Add(1) == 1 {
 					return fail()
 				}
 				return r
