@@ -356,7 +356,8 @@ func (s *stream) written(err error) bool {
 		if err := s.sendEOFLocked(); err != nil && s.cfg.debug {
 			s.cfg.log.Debug("strand: half close failed", "error", err, "transport", s)
 		}
-		return false
+		// Nothing is sent after that. Not going back into the conn matters for a
+		// pipe, where half of it is closed now.
 	}
 	gone := s.writerGoneLocked()
 	s.flushedLocked()
