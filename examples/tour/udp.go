@@ -42,7 +42,7 @@ func (a *answerer) DatagramReceived(data []byte, addr net.Addr) {
 	a.sendTo(string(data), addr)
 }
 
-// asker sends one datagram, an empty one, and closes when both are back.
+// asker sends a datagram, then an empty one, and closes when both are back.
 type asker struct {
 	datagrams
 	back int
