@@ -442,6 +442,28 @@ func TestWritePipeReaderGoneIdle(t *testing.T) {
 	})
 }
 
+// WP-03: the same if the pipe is full, but nothing more than that was written:
+// the poller then has nothing but an error to report.
+func TestWritePipeReaderGoneFull(t *testing.T) {
+	peerR, w := osPipe(t)
+	rec := newRecorder()
+	tr := connectPipe(t, nil, w, rec, nil)
+	raw, err := w.SyscallConn()
+	require.NoError(t, err)
+	for { // until the next byte would be held
+		ready := 0
+		require.NoError(t, raw.Control(func(fd uintptr) { ready, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 0) }))
+		require.NoError(t, err)
+		if ready == 0 {
+			break
+		}
+		mustWrite(t, tr, make([]byte, 4096))
+	}
+	require.Zero(t, tr.WriteBufferSize())
+	require.NoError(t, peerR.Close())
+	require.NoError(t, rec.awaitLost(t))
+}
+
 // WP-03: with output held it is EPIPE, which is what is lost.
 func TestWritePipeReaderGoneBuffered(t *testing.T) {
 	eachPipe(t, func(t *testing.T, _, w, _, peerR *os.File) {

@@ -24,7 +24,7 @@ const (
 	ExtraSocket      = "socket"
 	ExtraSockname    = "sockname"    // net.Addr: the local address
 	ExtraPeername    = "peername"    // net.Addr: the remote address, nil when there is none
-	ExtraPipe        = "pipe"        // *os.File: the file of a pipe transport
+	ExtraPipe        = "pipe"        // *os.File: the file of a pipe transport, of two the one to read; its Fd would make it block
 	ExtraSubprocess  = "subprocess"  // *os.Process: the child
 	ExtraSSLContext  = "sslcontext"  // *tls.Config: the configuration in use
 	ExtraSSLObject   = "ssl_object"  // tls.ConnectionState, after the handshake
@@ -220,7 +220,8 @@ type SubprocessTransport interface {
 
 	// PipeTransport returns the transport of the pipe at the child's
 	// descriptor fd (0 to write to, 1 and 2 to read from), nil if there is no
-	// pipe. asyncio: get_pipe_transport.
+	// pipe. A protocol set on it takes the place of PipeDataReceived and
+	// PipeConnectionLost for that pipe. asyncio: get_pipe_transport.
 	PipeTransport(fd int) Transport
 
 	// ReturnCode returns the exit status, or minus the number of the signal
@@ -239,8 +240,11 @@ type SubprocessTransport interface {
 	SendSignal(sig os.Signal) error
 
 	// Shutdown ends the child step by step: it closes the child's standard
-	// input, after a while sends SIGTERM, and at the end of ctx kills it. It
-	// blocks until ConnectionLost has returned. asyncio has no such thing.
+	// input if that is a pipe, sends SIGTERM after 5 s or half of the time until
+	// ctx's deadline, and at the end of ctx, or 5 s later if ctx has none, kills
+	// it as Close does. It returns nil after ConnectionLost has returned. If it
+	// has to kill, it returns when the child is dead, without waiting for
+	// callbacks, with ctx's cause or a *TimeoutError. asyncio has no such thing.
 	Shutdown(ctx context.Context) error
 
 	// SetProtocol makes p the receiver of all later callbacks. asyncio:
