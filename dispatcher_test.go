@@ -125,10 +125,10 @@ func TestSelfPostingStarvesNobody(t *testing.T) {
 // done: goleak and the bubble see to that.
 func TestPostedRunsWithoutATurn(t *testing.T) {
 	dispatcherTest(t, func(t *testing.T, j *journal) {
-		require.True(t, j.d.post(j.note("one")))
 		j.d.signalUrgent()
+		require.True(t, j.d.post(j.note("one")))
 		synctest.Wait()
-		j.want(t, "edges first", "edge", "one")
+		j.want(t, "in order", "edge", "one")
 		require.False(t, j.d.busy)
 		require.Nil(t, j.d.posted, "an idle dispatcher holds no memory")
 	})
