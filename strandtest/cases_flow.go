@@ -159,7 +159,8 @@ var flowCases = []conformanceCase{
 	{"CloseInResumeWriting", func(c *pair) {
 		c.a.OnResume = func() { c.a.Transport().Close() }
 		c.connect()
-		c.a.fill(c.b)
+		c.b.tr.PauseReading()
+		c.a.do(c.a.flood)
 		c.b.tr.ResumeReading()
 		c.b.wantAll(c.a)
 		c.a.wantLost(nil)
@@ -167,7 +168,8 @@ var flowCases = []conformanceCase{
 	{"AbortInResumeWriting", func(c *pair) {
 		c.a.OnResume = func() { c.a.Transport().Abort() }
 		c.connect()
-		c.a.fill(c.b)
+		c.b.tr.PauseReading()
+		c.a.do(c.a.flood)
 		c.b.tr.ResumeReading()
 		c.a.wantLost(nil)
 		c.a.wantCalls("once", "ConnectionLost", 1)
@@ -188,7 +190,9 @@ var flowCases = []conformanceCase{
 		finished := make(chan struct{})
 		c.a.OnResume = func() {
 			if rounds++; rounds <= 3 {
-				c.a.write(300_000)
+				c.b.tr.PauseReading()
+				c.a.flood()
+				c.b.tr.ResumeReading()
 			}
 			if rounds == 3 {
 				close(finished)
@@ -343,8 +347,8 @@ var panicCases = []conformanceCase{
 	{"PanicInResumeWriting", func(c *pair) {
 		c.a.OnResume = func() { panic(errBoom) }
 		c.connect()
-		c.a.fill(c.b)
-		c.a.AwaitCall(c, "PauseWriting", 1)
+		c.b.tr.PauseReading()
+		c.a.do(c.a.flood)
 		c.b.tr.ResumeReading()
 		c.wantPanicked()
 	}},

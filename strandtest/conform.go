@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -139,13 +141,25 @@ func (b *bufferedRecorder) BufferUpdated(n int) { b.Recorder.DataReceived(b.buf[
 // pattern returns n bytes of an endless stream, from an offset on, in which
 // every place looks different from its neighbourhood.
 func pattern(offset, n int) []byte {
-	p := make([]byte, n)
-	for i := range p {
-		k := uint32(offset + i)
-		p[i] = byte((k ^ k>>8 ^ k>>16) * 167)
+	table := patternTable()
+	p := make([]byte, 0, n)
+	for len(p) < n {
+		rest := table[(offset+len(p))%len(table):]
+		p = append(p, rest[:min(len(rest), n-len(p))]...)
 	}
 	return p
 }
+
+// patternTable is one period. Its length is prime, so that no size of a buffer
+// hides a mistake.
+var patternTable = sync.OnceValue(func() []byte {
+	r := newRand(1, 1)
+	p := make([]byte, 262_139)
+	for i := range p {
+		p[i] = byte(r.Uint32())
+	}
+	return p
+})
 
 // write writes the next n bytes of the pattern, in one call.
 func (e *end) write(n int) {
@@ -199,7 +213,7 @@ func (e *end) wantPrefix() {
 }
 
 // bulk is what output has to be held for the connection to count as full.
-const bulk = 512 << 10
+const bulk = 192 << 10
 
 // fill has the peer stop reading, and writes until output is held that the
 // connection has no room for.
@@ -236,6 +250,21 @@ func (e *end) settle() { e.c.Helper(); e.do(func() {}) }
 func (e *end) awaitFlushed() {
 	e.c.Helper()
 	e.c.eventually("the output to be taken", func() bool { return e.tr.WriteBufferSize() == 0 })
+}
+
+// giveTime lets what e has written arrive, as far as its peer lets it: a
+// connection without any buffer holds it until the peer reads.
+func (e *end) giveTime() {
+	e.c.Helper()
+	for range 50 {
+		if e.tr.WriteBufferSize() == 0 {
+			break
+		}
+		e.settle()
+		runtime.Gosched()
+	}
+	e.c.a.settle()
+	e.c.b.settle()
 }
 
 // eventually asks until cond is true: for what no callback tells.

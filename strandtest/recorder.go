@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +33,7 @@ type Recorder struct {
 	mu      sync.Mutex
 	t       strand.Transport
 	calls   []string
+	run     int // the bytes of the last call, if that is DataReceived
 	data    []byte
 	lost    error
 	changed chan struct{} // closed and replaced with every call; nil while nobody waits
@@ -41,6 +43,7 @@ func (r *Recorder) note(call string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls = append(r.calls, call)
+	r.run = 0
 	r.tellLocked()
 }
 
@@ -67,15 +70,11 @@ func (r *Recorder) ConnectionMade(t strand.Transport) {
 func (r *Recorder) DataReceived(data []byte) {
 	r.mu.Lock()
 	r.data = append(r.data, data...)
-	total := len(data)
-	if n := len(r.calls); n > 0 {
-		var before int
-		if _, err := fmt.Sscanf(r.calls[n-1], "DataReceived %d", &before); err == nil {
-			r.calls = r.calls[:n-1]
-			total += before
-		}
+	if n := len(r.calls); n > 0 && r.run > 0 {
+		r.calls = r.calls[:n-1]
 	}
-	r.calls = append(r.calls, fmt.Sprintf("DataReceived %d", total))
+	r.run += len(data)
+	r.calls = append(r.calls, "DataReceived "+strconv.Itoa(r.run))
 	r.tellLocked()
 	r.mu.Unlock()
 	if r.OnData != nil {

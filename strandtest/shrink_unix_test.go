@@ -18,8 +18,7 @@ func shrinkSocket(t testing.TB, tr strand.Transport) {
 		return // closed already
 	}
 	raw.Control(func(fd uintptr) {
-		for _, option := range []int{syscall.SO_RCVBUF, syscall.SO_SNDBUF} {
-			require.NoError(t, syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, option, smallBuffer))
-		}
+		require.NoError(t, syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, tcpBuffer))
+		require.NoError(t, syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF, tcpBuffer))
 	})
 }
