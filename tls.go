@@ -217,7 +217,7 @@ func (w *wire) Read(p []byte) (n int, err error) {
 		}
 		return n, nil
 	}
-	w.eof = w.eof || err == io.EOF
+	w.eof = w.eof || err == io.EOF || err == io.ErrUnexpectedEOF // the latter from the layer below
 	return n, err
 }
 
@@ -286,7 +286,7 @@ func (s *stream) countAnswerLocked(n int) {
 	c := s.sec
 	switch {
 	case c.up != nil || c.encrypting.Load():
-	case !s.pendingLocked():
+	case !s.backlogLocked():
 		c.answers = n
 	default:
 		if c.answers += n; c.answers > maxAnswers {
@@ -644,7 +644,7 @@ func (s *stream) writeTLS(bufs ...[]byte) (int, error) {
 		return size, nil
 	}
 	top := c.top
-	cork := !top.oneRecord(size) && !s.pendingLocked()
+	cork := !top.oneRecord(size) && !s.backlogLocked()
 	c.corked = cork
 	s.mu.Unlock()
 	err = s.encryptInto(top, bufs...)
@@ -749,7 +749,7 @@ func (s *stream) sayGoodbye() {
 // own Close is of no use here: it sets a deadline of 5 s.
 func (s *stream) goodbyeEncrypting() {
 	s.mu.Lock()
-	s.sec.onlyBye = !s.pendingLocked()
+	s.sec.onlyBye = s.out.Len() == 0
 	s.mu.Unlock()
 	for l := s.sec.top; l != nil; l = l.wire.below {
 		if err := l.conn.CloseWrite(); err != nil && s.cfg.debug {

@@ -78,7 +78,7 @@ func (s *stream) transmitLocked(p []byte) (n int, err error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if !s.pendingLocked() {
+	if !s.backlogLocked() {
 		if n, err = s.sendLocked(p); err != nil {
 			return 0, err
 		}
@@ -90,11 +90,14 @@ func (s *stream) transmitLocked(p []byte) (n int, err error) {
 	return len(p), nil
 }
 
-// pendingLocked reports whether output, or the end of it, is on its way: then
+// backlogLocked reports whether output, or the end of it, is on its way: then
 // everything new goes behind it. "No backlog and no writer" is decided under
 // the lock, before the socket is tried.
+func (s *stream) backlogLocked() bool { return s.writing || s.out.Len() > 0 }
+
+// pendingLocked reports whether anything that was accepted is not out yet.
 func (s *stream) pendingLocked() bool {
-	return s.writing || s.out.Len() > 0 || s.sec != nil && s.sec.earlyLocked() > 0
+	return s.backlogLocked() || s.sec != nil && s.sec.earlyLocked() > 0
 }
 
 // queuedLocked is the one place through which all output passes that the
