@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -32,8 +33,12 @@ type base struct {
 	origin  []byte          // the stack of the creation, in Debug
 	made    chan error      // nil, or receives once: what the creating call has to return
 
-	d       dispatcher
-	gate    atomic.Bool  // reading is not allowed now: paused, at EOF, or closing
+	split bool // what is written to is another descriptor than raw's
+
+	d       *dispatcher // &own, or one that several transports share
+	own     dispatcher
+	gate    atomic.Bool  // reading is not allowed now: see setGateLocked
+	alive   atomic.Bool  // the descriptor took a write since the reader last woke
 	arrived atomic.Int64 // bytes received, counted for IdleTimeout only
 
 	// Used by the reader goroutine alone.
@@ -44,7 +49,7 @@ type base struct {
 	life        lifecycle     // mu
 	flow        flowControl   // mu
 	sent        int64         // mu; bytes the kernel has taken
-	fd          int           // mu; the descriptor while the reader is inside raw.Read, else -1
+	fd          int           // mu; what may be written to while the reader is inside raw.Read, else -1
 	writing     bool          // mu; a writer goroutine exists
 	paused      bool          // mu; PauseReading
 	polling     bool          // mu; the reader is inside raw.Read
@@ -58,7 +63,8 @@ type base struct {
 
 // owner is the transport that a base is part of.
 type owner interface {
-	// protocol returns the protocol, nil if it was never made.
+	// protocol returns the protocol. It is only asked for one after
+	// ConnectionMade.
 	protocol() BaseProtocol
 
 	// prepare does what has to be done on the reader goroutine before
@@ -68,24 +74,31 @@ type owner interface {
 	// connectionMade runs ConnectionMade. The caller has the turn.
 	connectionMade()
 
+	// read reads until reading is over.
+	read()
+
 	// receive receives once without blocking, runs the callbacks for it, and
 	// reports whether another call may find something. The caller has the
 	// turn.
 	receive(fd uintptr) bool
 
-	// readPortable is the reader where raw is nil: it makes the connection
-	// (begin) and reads through the methods of the descriptor.
-	readPortable()
+	// heldLocked reports whether reading is not allowed for a reason of the
+	// owner's, and whether the reader has something else to do meanwhile than
+	// to wait.
+	heldLocked() (held, busy bool)
 
 	// writeLoop is the writer goroutine.
 	writeLoop()
 
-	// flushOutputLocked sends what can be sent now, and reports whether output
-	// is still on its way.
+	// flushOutputLocked sends what can be sent now, and reports whether a close
+	// has to wait for output.
 	flushOutputLocked() (pending bool)
 
 	// dropOutputLocked forgets the backlog.
 	dropOutputLocked()
+
+	// endDecidedLocked is called when the end is decided.
+	endDecidedLocked()
 
 	// descriptor returns what is read from and written to.
 	descriptor() descriptor
@@ -93,7 +106,11 @@ type owner interface {
 	// closeDescriptor closes it. The end is decided.
 	closeDescriptor() error
 
-	// released is called when the connection is gone.
+	// winding is called before the last posted funcs run, lostInTurn after
+	// ConnectionLost, both in turn, and released when the turn is given up and
+	// the connection gone.
+	winding()
+	lostInTurn()
 	released()
 }
 
@@ -107,7 +124,8 @@ type descriptor interface {
 func (b *base) init() {
 	b.created = time.Now().UnixNano()
 	b.fd = -1
-	b.d.owner, b.d.cfg = b, b.cfg
+	b.own.owner, b.own.cfg = b, b.cfg
+	b.d = &b.own
 	b.flow.low, b.flow.high = b.cfg.low, b.cfg.high
 	if b.cfg.debug {
 		b.origin = debug.Stack()
@@ -157,8 +175,12 @@ func (b *base) finish() {
 	b.awaitEnd()
 	b.enter()
 	defer b.gone()
+	defer b.owner.lostInTurn()
 	defer b.lose()
-	b.d.seal()
+	b.owner.winding()
+	if b.d == &b.own {
+		b.d.seal()
+	}
 }
 
 // dropTurn gives up the turn that a panic or runtime.Goexit has left the
@@ -240,6 +262,7 @@ func (b *base) endedLocked() {
 	b.limits.stop()
 	b.ending.decided(b.life.cause)
 	b.stopReadingLocked()
+	b.owner.endDecidedLocked()
 	if b.writing && b.raw != nil {
 		b.owner.descriptor().SetWriteDeadline(longAgo) // wakes the writer; on a closed conn nothing has to
 	}
@@ -270,7 +293,7 @@ func (b *base) failLocked(err error) {
 func (b *base) closeForeign(done chan<- struct{}) {
 	defer close(done)
 	b.d.enter()
-	defer b.d.leave()
+	defer b.d.leaveAnyhow()
 	b.closeConn()
 }
 
@@ -305,13 +328,32 @@ func (b *base) runUrgent() {
 }
 
 func (b *base) callbackFailed(err *PanicError) {
+	if b.isExiting(err) {
+		return
+	}
 	b.cfg.log.Error("strand: callback panicked", "error", err, "stack", string(err.Stack), "transport", b)
 	b.fail(err)
+}
+
+// isExiting reports whether err is a runtime.Goexit that was reported already:
+// one in a posted func goes on through the callers of the dispatcher.
+func (b *base) isExiting(err *PanicError) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	first, ok := b.life.cause.(*PanicError)
+	return ok && first.Value == error(errGoexit) && err.Value == error(errGoexit)
 }
 
 // LogValue is what a log record shows of the transport.
 func (b *base) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("local", addrString(b.local)), slog.String("remote", addrString(b.remote)))
+}
+
+func addrString(a net.Addr) string {
+	if a == nil {
+		return ""
+	}
+	return a.String()
 }
 
 // BaseTransport
@@ -323,21 +365,28 @@ func (b *base) Close() error {
 	return nil
 }
 
-func (b *base) closeLocked() {
+// closeLocked begins the graceful end, and reports whether it has to wait for
+// output.
+func (b *base) closeLocked() (waits bool) {
 	if !b.life.close(b.owner.flushOutputLocked()) {
-		return
+		return false
 	}
 	if b.life.phase == ended {
 		b.endedLocked()
-		return
+		return false
 	}
 	b.limitsLocked().startClose()
 	b.stopReadingLocked()
+	return true
 }
 
 func (b *base) Abort() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.abortLocked()
+}
+
+func (b *base) abortLocked() {
 	if b.life.abort() {
 		b.endedLocked()
 	}
@@ -364,6 +413,23 @@ func (b *base) ExtraInfo(name string) any {
 	}
 	return nil
 }
+
+// addrOrNil keeps a nil address a nil any.
+func addrOrNil(a net.Addr) any {
+	if a == nil {
+		return nil
+	}
+	return a
+}
+
+// controlOnly is the part of a descriptor that users may touch: reading and
+// writing behind the transport's back would break the order of the bytes
+// (XI-02).
+type controlOnly struct{ raw syscall.RawConn }
+
+func (c controlOnly) Control(f func(fd uintptr)) error { return c.raw.Control(f) }
+func (controlOnly) Read(func(fd uintptr) bool) error   { return os.ErrInvalid }
+func (controlOnly) Write(func(fd uintptr) bool) error  { return os.ErrInvalid }
 
 func (b *base) Context() context.Context {
 	b.mu.Lock()
@@ -427,12 +493,17 @@ func (b *base) startWriterLocked() {
 	if b.writing {
 		return
 	}
+	b.beginWritingLocked()
+	go b.owner.writeLoop()
+}
+
+// beginWritingLocked notes that somebody waits for the kernel to take output.
+func (b *base) beginWritingLocked() {
 	b.writing = true
 	if b.cfg.writeTimeout > 0 {
 		l := b.limitsLocked()
 		l.write.start(b.cfg.writeTimeout, l.checkWrite)
 	}
-	go b.owner.writeLoop()
 }
 
 func (b *base) writerGoneLocked() bool {
@@ -447,6 +518,7 @@ func (b *base) writerGoneLocked() bool {
 }
 
 var (
-	_ callbackOwner  = (*base)(nil)
-	_ slog.LogValuer = (*base)(nil)
+	_ callbackOwner   = (*base)(nil)
+	_ slog.LogValuer  = (*base)(nil)
+	_ syscall.RawConn = controlOnly{}
 )

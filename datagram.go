@@ -75,6 +75,23 @@ func (e *endpoint) protocol() BaseProtocol { return *e.proto.Load() }
 
 func (e *endpoint) prepare() bool { return true }
 
+func (e *endpoint) heldLocked() (held, busy bool) { return false, false }
+
+func (e *endpoint) endDecidedLocked() {}
+
+func (e *endpoint) winding() {}
+
+func (e *endpoint) lostInTurn() {}
+
+func (e *endpoint) read() {
+	if e.raw == nil {
+		e.readPortable()
+		return
+	}
+	for !e.over(e.poll(e.onReadable)) {
+	}
+}
+
 func (e *endpoint) connectionMade() { (*e.proto.Load()).ConnectionMade(e) }
 
 func (e *endpoint) descriptor() descriptor { return e.conn }
@@ -208,24 +225,15 @@ func (e *endpoint) readPortable() {
 
 // readConn is one ReadFrom.
 func (e *endpoint) readConn(p []byte) (n int, from net.Addr, err error) {
-	e.mu.Lock()
-	if e.life.phase >= ended || e.gate.Load() {
-		e.mu.Unlock()
+	if !e.enterConn(false) {
 		return 0, nil, os.ErrDeadlineExceeded
 	}
-	e.inConn++
-	e.mu.Unlock()
 	if udp, ok := e.conn.(*net.UDPConn); ok {
 		n, from, err = e.readUDP(udp, p)
 	} else {
 		n, from, err = e.conn.ReadFrom(p)
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.inConn--
-	if e.life.phase < ended {
-		e.clearInterruptLocked(err)
-	}
+	e.leaveConn(err)
 	return n, from, err
 }
 

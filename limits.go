@@ -31,16 +31,6 @@ type stall struct {
 	quiet int // quarters of the limit since count has changed
 }
 
-func (s *stream) limitsLocked() *limits {
-	if s.limits == nil {
-		s.limits = &limits{
-			cfg: s.cfg, mu: &s.mu, life: &s.life, sent: &s.sent, arrived: &s.arrived,
-			writing: &s.writing, failLocked: s.failLocked,
-		}
-	}
-	return s.limits
-}
-
 // stop stops every timer. One whose func already waits for the transport's lock
 // finds the end decided.
 func (l *limits) stop() {
@@ -52,16 +42,6 @@ func (l *limits) stop() {
 	}
 	l.idle.stop()
 	l.write.stop()
-}
-
-// watchIdle starts the idle timer, if there is to be one.
-func (s *stream) watchIdle() {
-	if s.cfg.idleTimeout > 0 {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		l := s.limitsLocked()
-		l.idle.start(s.cfg.idleTimeout, l.checkIdle)
-	}
 }
 
 // startClose limits the time that a graceful close may take (CL-01).

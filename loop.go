@@ -4,8 +4,13 @@ import (
 	"errors"
 	"net"
 	"os"
+	"syscall"
 	"time"
 )
+
+// longAgo is a deadline that has passed: it wakes whoever waits for a
+// descriptor.
+var longAgo = time.Unix(1, 0)
 
 // run is the reader goroutine. How deep the calls below it go decides whether
 // an idle connection costs a stack of 2 KiB or of 4: what is rare, and what
@@ -19,14 +24,9 @@ func (b *base) run() {
 // a callback passes through it; protect is around it once, and not around
 // every callback, because a defer for every message has a price.
 func (b *base) receiveAll() {
-	if !b.owner.prepare() {
-		return
-	}
 	b.watchIdle()
-	if b.raw == nil {
-		b.owner.readPortable()
-	} else {
-		b.readPolled()
+	if b.owner.prepare() {
+		b.owner.read()
 	}
 }
 
@@ -48,6 +48,7 @@ func (b *base) begin() {
 	b.mu.Lock()
 	if b.life.advance(open) {
 		b.life.made = true
+		b.edgesLocked() // a handshake may have crossed a mark
 		b.mu.Unlock()
 		b.owner.connectionMade()
 		b.reportMade(nil)
@@ -66,11 +67,12 @@ func (b *base) reportMade(err error) {
 	}
 }
 
-// admit waits while reading is paused, and reports false when it is over.
+// admit waits while reading is not allowed, and reports false when it is over,
+// or when the reader has something else to do.
 func (b *base) admit() bool {
 	for b.gate.Load() {
 		b.mu.Lock()
-		if b.life.isClosing() {
+		if _, busy := b.owner.heldLocked(); busy || b.life.isClosing() {
 			b.mu.Unlock()
 			return false
 		}
@@ -85,7 +87,8 @@ func (b *base) admit() bool {
 
 // setGateLocked brings the gate in line with what closes it, and returns it.
 func (b *base) setGateLocked() bool {
-	shut := b.paused || b.life.isClosing()
+	held, _ := b.owner.heldLocked()
+	shut := held || b.paused || b.life.sawEOF || b.life.isClosing()
 	b.gate.Store(shut)
 	return shut
 }
@@ -121,13 +124,8 @@ func (b *base) stopReadingLocked() {
 // goroutine waits for readiness holding no buffer, and the descriptor cannot
 // be closed, so that writing may use it too.
 
-func (b *base) readPolled() {
-	for !b.over(b.poll()) {
-	}
-}
-
 // poll is a RawConn.Read that others can interrupt.
-func (b *base) poll() error {
+func (b *base) poll(onReadable func(fd uintptr) bool) error {
 	b.mu.Lock()
 	if b.life.phase >= ended {
 		b.mu.Unlock()
@@ -135,7 +133,7 @@ func (b *base) poll() error {
 	}
 	b.polling = true
 	b.mu.Unlock()
-	err := b.raw.Read(b.onReadable)
+	err := b.raw.Read(onReadable)
 	b.inPoller = false
 	b.mu.Lock()
 	b.polling, b.fd = false, -1
@@ -170,6 +168,7 @@ func (b *base) onReadable(fd uintptr) bool {
 	if !b.inPoller {
 		b.enterPoller(fd)
 	}
+	b.alive.Store(false)
 	for b.admit() {
 		b.enter()
 		if b.gate.Load() { // it was open before we had the turn
@@ -188,7 +187,9 @@ func (b *base) onReadable(fd uintptr) bool {
 func (b *base) enterPoller(fd uintptr) {
 	b.inPoller = true
 	b.mu.Lock()
-	b.fd = int(fd)
+	if !b.split {
+		b.fd = int(fd)
+	}
 	isNew := b.life.phase == opening
 	b.mu.Unlock()
 	if isNew {
@@ -202,8 +203,34 @@ func (b *base) countArrived(n int) {
 	}
 }
 
+// enterConn is called before a method of a foreign conn that reads, and reports
+// false if reading is not allowed. Only pastGate it is allowed while the gate
+// is shut.
+func (b *base) enterConn(pastGate bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.life.phase >= ended || !pastGate && b.gate.Load() {
+		return false
+	}
+	b.inConn++
+	return true
+}
+
+// leaveConn is called behind it, with its error.
+func (b *base) leaveConn(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.inConn--
+	if b.life.phase < ended {
+		b.clearInterruptLocked(err)
+	}
+}
+
 // opError dresses an error of a raw system call as package net does.
 func (b *base) opError(op string, err error) error {
+	if _, ok := err.(syscall.Errno); !ok {
+		return err
+	}
 	return &net.OpError{Op: op, Net: b.local.Network(), Source: b.local, Addr: b.remote, Err: os.NewSyscallError(op, err)}
 }
 
@@ -222,7 +249,7 @@ func (b *base) PauseReading() {
 		return
 	}
 	b.paused = true
-	b.gate.Store(true)
+	b.setGateLocked()
 	if b.inConn > 0 {
 		b.wakeReaderLocked() // on the fast path it looks at the gate before it reads
 	}
@@ -235,9 +262,7 @@ func (b *base) ResumeReading() {
 		return
 	}
 	b.paused = false
-	if !b.life.sawEOF {
-		b.gate.Store(false)
-	}
+	b.setGateLocked()
 	if b.parked != nil {
 		b.wakeReaderLocked()
 	}

@@ -6,36 +6,16 @@ import (
 	"net"
 	"os"
 	"syscall"
-	"time"
 
 	"github.com/gostrand/strand/internal/bufpool"
 	"github.com/gostrand/strand/internal/sockio"
 )
 
-// longAgo is a deadline that has passed: it wakes whoever waits for a
-// descriptor.
-var longAgo = time.Unix(1, 0)
+// How a stream receives. The loop around it, and when it may read, is base's
+// (loop.go).
 
-// run is the reader goroutine. How deep the calls below it go decides whether
-// an idle connection costs a stack of 2 KiB or of 4: what is rare, and what
-// has a large frame, is kept out of their way.
-func (s *stream) run() {
-	defer s.finish()
-	s.d.protect(s.receiveAll)
-}
-
-// receiveAll makes the connection and reads until reading is over. A panic of
-// a callback passes through it; protect is around it once, and not around
-// every callback, because a defer for every message has a price.
-func (s *stream) receiveAll() {
-	s.watchIdle()
-	if s.wantsUpgrade() && !s.doUpgrade() {
-		return
-	}
-	if s.server != nil && !s.produce() {
-		return
-	}
-	if s.kind == sockio.None {
+func (s *stream) read() {
+	if s.raw == nil {
 		s.readPortable()
 	} else {
 		s.readPolled()
@@ -44,103 +24,6 @@ func (s *stream) receiveAll() {
 		s.awaitGoodbye()
 	}
 }
-
-// enter takes the turn for the reader, which has to know that it holds it: a
-// panic or runtime.Goexit may take it out of a callback.
-func (s *stream) enter() {
-	s.d.enter()
-	s.holdsTurn = true
-}
-
-func (s *stream) leave() {
-	s.d.leave()
-	s.holdsTurn = false
-}
-
-// begin runs ConnectionMade, unless the connection was ended before it.
-func (s *stream) begin() {
-	s.enter()
-	s.mu.Lock()
-	if s.life.advance(open) {
-		s.life.made = true
-		s.edgesLocked() // a handshake may have crossed a mark
-		s.mu.Unlock()
-		if s.cfg.slow > 0 {
-			s.d.timed(func() { s.proto.Load().ConnectionMade(s) })()
-		} else {
-			s.proto.Load().ConnectionMade(s)
-		}
-		s.reportMade(nil)
-	} else {
-		s.mu.Unlock()
-	}
-	s.leave()
-}
-
-// reportMade answers the creating call, once. If ConnectionMade does not
-// return, the answer comes from finish.
-func (s *stream) reportMade(err error) {
-	if s.made != nil {
-		s.made <- err
-		s.made = nil
-	}
-}
-
-// admit waits while reading is paused or past the end of file, and reports
-// false when it is over, or when TLS is to begin.
-func (s *stream) admit() bool {
-	for s.gate.Load() {
-		s.mu.Lock()
-		if s.life.isClosing() || s.upgradingLocked() {
-			s.mu.Unlock()
-			return false
-		}
-		if s.setGateLocked() {
-			s.parkLocked()
-		} else {
-			s.mu.Unlock()
-		}
-	}
-	return true
-}
-
-// setGateLocked brings the gate in line with what closes it, and returns it.
-func (s *stream) setGateLocked() bool {
-	shut := s.paused || s.life.sawEOF || s.unwatched() || s.life.isClosing() || s.upgradingLocked() || s.transfer != nil
-	s.gate.Store(shut)
-	return shut
-}
-
-// parkLocked makes the reader wait for wakeReaderLocked, and unlocks mu.
-func (s *stream) parkLocked() {
-	parked := make(chan struct{})
-	s.parked = parked
-	s.mu.Unlock()
-	<-parked
-}
-
-// wakeReaderLocked gets the reader to look at the state again, wherever it
-// waits. While a callback runs it only finds the deadline past when it comes
-// back.
-func (s *stream) wakeReaderLocked() {
-	switch {
-	case s.parked != nil:
-		close(s.parked)
-		s.parked = nil
-	case s.polling || s.inConn > 0:
-		s.interrupted = s.conn.SetReadDeadline(longAgo) == nil
-	}
-}
-
-// stopReadingLocked ends reading for good.
-func (s *stream) stopReadingLocked() {
-	s.gate.Store(true)
-	s.wakeReaderLocked()
-}
-
-// The fast path: one call of RawConn.Read for the whole life. Inside it the
-// goroutine waits for readiness holding no buffer, and the descriptor cannot
-// be closed, so that Write may use it too.
 
 func (s *stream) readPolled() {
 	for {
@@ -151,77 +34,13 @@ func (s *stream) readPolled() {
 	}
 }
 
-// poll is a RawConn.Read that others can interrupt.
-func (s *stream) poll(onReadable func(fd uintptr) bool) error {
-	s.mu.Lock()
-	if s.life.phase >= ended {
-		s.mu.Unlock()
-		return nil
-	}
-	s.polling = true
-	s.mu.Unlock()
-	err := s.raw.Read(onReadable)
-	s.inPoller = false
-	s.mu.Lock()
-	s.polling, s.fd = false, -1
-	if s.life.phase < ended {
-		s.clearInterruptLocked(err)
-	}
-	s.mu.Unlock()
-	return err
-}
-
-// over takes the outcome of poll and reports whether reading is over.
+// over is base's, for a stream whose handshake may have output waiting for it,
+// or that watches the reader of its pipe.
 func (s *stream) over(err error) bool {
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !s.readerGone() {
-		s.fail(err)
+	if err != nil && s.readerGone() {
+		err = nil
 	}
-	return s.IsClosing() && !s.wantsUpgrade() // a handshake may have output waiting for it
-}
-
-// clearInterruptLocked takes the past deadline back before the next wait. One
-// that somebody else set on the conn means nothing to us either.
-func (s *stream) clearInterruptLocked(err error) {
-	if s.interrupted || errors.Is(err, os.ErrDeadlineExceeded) {
-		s.interrupted = false
-		s.conn.SetReadDeadline(time.Time{}) // it fails only on a closed conn, where the read fails too
-	}
-}
-
-// onReadable receives until nothing is left. It returns false to wait for
-// readiness, true when reading is over. The first call of each RawConn.Read
-// has to try a read: the poller has forgotten what was ready before.
-func (s *stream) onReadable(fd uintptr) bool {
-	if !s.inPoller {
-		s.enterPoller(fd)
-	}
-	s.alive.Store(false)
-	for s.admit() {
-		s.enter()
-		if s.gate.Load() { // it was open before we had the turn
-			s.leave()
-			continue
-		}
-		more := s.receive(fd)
-		s.leave()
-		if !more {
-			return false
-		}
-	}
-	return true
-}
-
-func (s *stream) enterPoller(fd uintptr) {
-	s.inPoller = true
-	s.mu.Lock()
-	if s.pipe == nil || s.pipe.oneFile() {
-		s.fd = int(fd)
-	}
-	isNew := s.life.phase == opening
-	s.mu.Unlock()
-	if isNew {
-		s.begin()
-	}
+	return s.base.over(err) && !s.wantsUpgrade()
 }
 
 // receive does one receive and its callback, in turn, and reports whether
@@ -328,12 +147,6 @@ func (s *stream) deliverDebug(p *binding, data []byte) {
 	}
 }
 
-func (s *stream) countArrived(n int) {
-	if s.cfg.idleTimeout > 0 {
-		s.arrived.Add(int64(n))
-	}
-}
-
 // received looks at the outcome of a receive and reports whether reading goes
 // on without waiting. The caller has the turn.
 func (s *stream) received(n int, err error) bool {
@@ -372,14 +185,6 @@ func (s *stream) peerEOF() {
 	if !keepOpen || s.tls != nil || s.noWrite() {
 		s.Close()
 	}
-}
-
-// opError dresses an error of a raw system call as package net does.
-func (s *stream) opError(op string, err error) error {
-	if _, ok := err.(syscall.Errno); !ok {
-		return err
-	}
-	return &net.OpError{Op: op, Net: s.local.Network(), Source: s.local, Addr: s.remote, Err: os.NewSyscallError(op, err)}
 }
 
 // The portable path: any net.Conn, through its own Read.
@@ -424,20 +229,11 @@ func (s *stream) readNext(p []byte) (int, error) {
 // readConn is one Read of a foreign conn. Only pastGate it is allowed while the
 // gate is shut: for a handshake, or to discard.
 func (s *stream) readConn(p []byte, pastGate bool) (int, error) {
-	s.mu.Lock()
-	if s.life.phase >= ended || !pastGate && s.gate.Load() {
-		s.mu.Unlock()
+	if !s.enterConn(pastGate) {
 		return 0, os.ErrDeadlineExceeded
 	}
-	s.inConn++
-	s.mu.Unlock()
 	n, err := s.conn.Read(p)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.inConn--
-	if s.life.phase < ended {
-		s.clearInterruptLocked(err)
-	}
+	s.leaveConn(err)
 	return n, err
 }
 
@@ -464,39 +260,5 @@ func (s *stream) takeChunk(data []byte, err error) {
 	}
 	if len(data) > 0 {
 		s.plaintextLeft()
-	}
-}
-
-// ReadTransport
-
-func (s *stream) IsReading() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !s.paused && s.transfer == nil && !s.noRead() && !s.life.isClosing()
-}
-
-func (s *stream) PauseReading() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.paused || s.noRead() || s.life.isClosing() {
-		return
-	}
-	s.paused = true
-	s.setGateLocked()
-	if s.inConn > 0 {
-		s.wakeReaderLocked() // on the fast path it looks at the gate before it reads
-	}
-}
-
-func (s *stream) ResumeReading() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.paused || s.life.isClosing() {
-		return
-	}
-	s.paused = false
-	s.setGateLocked()
-	if s.parked != nil {
-		s.wakeReaderLocked()
 	}
 }

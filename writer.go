@@ -108,13 +108,6 @@ func (s *stream) queuedLocked(n int) {
 	s.startWriterLocked()
 }
 
-// edgesLocked has the protocol told of the water marks crossed, in turn.
-func (s *stream) edgesLocked() {
-	if s.flow.due() {
-		s.d.signalUrgent()
-	}
-}
-
 // sendLocked tries the socket without blocking and returns how much it took.
 func (s *stream) sendLocked(p []byte) (int, error) {
 	switch {
@@ -209,57 +202,17 @@ func (s *stream) canWriteEOFLocked() bool {
 	return ok && s.sec == nil
 }
 
-func (s *stream) WriteBufferSize() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.flow.size
-}
-
-func (s *stream) WriteBufferLimits() (low, high int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.flow.low, s.flow.high
-}
-
 func (s *stream) SetWriteBufferLimits(high, low int) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.noWrite() {
 		return errors.ErrUnsupported
 	}
-	err := s.flow.setLimits(high, low)
-	if s.life.phase < ended {
-		s.edgesLocked()
-	}
-	return err
+	return s.base.SetWriteBufferLimits(high, low)
 }
 
-func (s *stream) Writable() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.flow.writable() && !s.noWrite() && !s.life.isClosing()
-}
+func (s *stream) Writable() bool { return !s.noWrite() && s.base.Writable() }
 
 // The writer goroutine. It never runs a callback: a callback may wait for
 // output to drain.
-
-// startWriterLocked starts the writer if there is none.
-func (s *stream) startWriterLocked() {
-	if s.writing {
-		return
-	}
-	s.beginWritingLocked()
-	go s.writeLoop()
-}
-
-// beginWritingLocked notes that somebody waits for the kernel to take output.
-func (s *stream) beginWritingLocked() {
-	s.writing = true
-	if s.cfg.writeTimeout > 0 {
-		l := s.limitsLocked()
-		l.write.start(s.cfg.writeTimeout, l.checkWrite)
-	}
-}
 
 // writeLoop drains the backlog. That it is done is said only after it has left
 // RawConn.Write, where a try of Write would have to wait for it.
@@ -389,18 +342,13 @@ func (s *stream) flushedLocked() {
 	}
 }
 
+// writerGoneLocked is base's, and lets a Sendfile that waits for its turn know.
 func (s *stream) writerGoneLocked() bool {
-	s.writing = false
-	if s.limits != nil {
-		s.limits.write.stop()
-	}
+	gone := s.base.writerGoneLocked()
 	if s.transfer != nil {
 		s.transfer.signal()
 	}
-	if s.parked != nil && s.life.phase >= ended {
-		s.wakeReaderLocked()
-	}
-	return true
+	return gone
 }
 
 // sendEOFLocked closes the sending side. An error of it is not the connection's
