@@ -40,6 +40,7 @@ func errorName(err error) string {
 	var (
 		r     raised
 		errno syscall.Errno
+		addr  *net.AddrError
 	)
 	switch {
 	case err == nil:
@@ -62,6 +63,8 @@ func errorName(err error) string {
 		return errnoNames[errno]
 	case isTLS(err):
 		return "tls"
+	case errors.As(err, &addr):
+		return "invalid"
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return "ended early"
 	case strings.Contains(err.Error(), "empty buffer"):

@@ -11,24 +11,12 @@ import (
 // starters set up each kind of transport and its peers, and create it.
 var starters = map[string]func(*Run) error{
 	"tcp":        startStream,
+	"udp":        startDatagram,
+	"unixgram":   startDatagram,
 	"unix":       startStream,
 	"read_pipe":  startPipe,
 	"write_pipe": startPipe,
 	"subprocess": startSubprocess,
-}
-
-// entryPoints are what the other kinds need and strand does not have yet.
-var entryPoints = map[string]string{
-	"udp":      "CreateDatagramEndpoint",
-	"unixgram": "CreateDatagramEndpoint",
-}
-
-// missing says what strand lacks for a scenario, or nothing.
-func missing(s *Scenario) string {
-	if starters[s.Kind] == nil {
-		return "strand." + entryPoints[s.Kind] + " does not exist yet"
-	}
-	return ""
 }
 
 func startStream(r *Run) error {

@@ -232,7 +232,11 @@ func (p *peer) send(token string) error {
 	if err != nil {
 		return err
 	}
-	for _, piece := range p.cut(data) {
+	pieces := [][]byte{data} // a datagram is never cut
+	if _, whole := p.end.(*datagramEnd); !whole {
+		pieces = p.cut(data)
+	}
+	for _, piece := range pieces {
 		if err := p.end.send(piece); err != nil {
 			p.section.add("send %s -> %s", token, gone(err))
 			return nil
