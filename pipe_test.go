@@ -659,6 +659,17 @@ func TestPipePanics(t *testing.T) {
 	}
 }
 
+// inTurn runs fn in turn with the callbacks, and waits for it.
+func inTurn(t testing.TB, tr strand.BaseTransport, fn func()) {
+	t.Helper()
+	done := make(chan struct{})
+	require.True(t, tr.CallSoon(func() {
+		defer close(done)
+		fn()
+	}))
+	await(t, "a turn", done)
+}
+
 // RP-01: the protocol may be replaced.
 func TestPipeSetProtocol(t *testing.T) {
 	r, peerW := osPipe(t)
@@ -666,7 +677,7 @@ func TestPipeSetProtocol(t *testing.T) {
 	tr := connectPipe(t, r, nil, first, nil)
 	then.calls = []string{"ConnectionMade"}
 	then.t = tr
-	tr.SetProtocol(then)
+	inTurn(t, tr, func() { tr.SetProtocol(then) })
 	require.Same(t, then, tr.Protocol())
 	peerW.Write([]byte("x"))
 	peerW.Close()

@@ -1134,7 +1134,7 @@ func TestSubprocessPipeSetProtocol(t *testing.T) {
 	tr := spawn(t, c, nil, "cat")
 	out.calls = []string{"ConnectionMade"}
 	out.t = tr.PipeTransport(1)
-	tr.PipeTransport(1).SetProtocol(out)
+	inTurn(t, tr, func() { tr.PipeTransport(1).SetProtocol(out) })
 	mustWrite(t, tr.PipeTransport(0), []byte("hello"))
 	out.awaitData(t, 5)
 	tr.PipeTransport(0).WriteEOF()
