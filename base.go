@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// base is what the transports over one descriptor have in common, byte streams
-// and datagrams: the life of the descriptor and the end of it, the goroutine
-// that reads (loop.go), what the goroutine that writes needs, and all that a
-// transport answers about itself. What differs is asked of owner.
-// asyncio: _SelectorTransport.
+// base is what a transport over one descriptor consists of, whatever it moves:
+// the life of the descriptor and the end of it, the goroutine that reads
+// (loop.go), what the goroutine that writes needs, and all that a transport
+// answers about itself. What differs is asked of owner. asyncio:
+// _SelectorTransport.
 //
 // Two goroutines work for a transport. The reader (run) lives as long as the
 // connection: it reads, runs the callbacks, and when the end is decided it
@@ -151,7 +151,7 @@ func (b *base) limitsLocked() *limits {
 	if b.limits == nil {
 		b.limits = &limits{
 			cfg: b.cfg, mu: &b.mu, life: &b.life, sent: &b.sent, arrived: &b.arrived,
-			writing: &b.writing, failLocked: b.failLocked,
+			writing: &b.writing, failLocked: b.endLocked,
 		}
 	}
 	return b.limits
@@ -216,6 +216,9 @@ func (b *base) lose() {
 	b.life.advance(lost)
 	made, cause := b.life.made, b.life.cause
 	b.mu.Unlock()
+	if cause != nil && b.cfg.debug {
+		b.cfg.log.Debug("strand: connection failed", "error", cause, "transport", b)
+	}
 	if made {
 		b.d.run(func() { b.owner.protocol().ConnectionLost(cause) })
 	}
@@ -276,15 +279,10 @@ func (b *base) endedLocked() {
 func (b *base) fail(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.failLocked(err)
-}
-
-func (b *base) failLocked(err error) {
-	if b.life.phase < ended && b.cfg.debug {
-		b.cfg.log.Debug("strand: connection failed", "error", err, "transport", b)
-	}
 	b.endLocked(err)
 }
+
+func (b *base) failLocked(err error) { b.endLocked(err) }
 
 // closeForeign closes a conn in whose methods a goroutine of ours is: only its
 // Close is sure to bring that back, and it may itself take long, so that this

@@ -216,7 +216,7 @@ func (e *endpoint) readPortable() {
 		buf := bufpool.Get(bufpool.Large)
 		n, from, err := e.readConn(buf.Data)
 		if err == nil && n == len(buf.Data) {
-			err = e.opError("read", syscall.EMSGSIZE) // what has not filled the buffer was not cut
+			err = e.opError("read", syscall.EMSGSIZE) // only what has not filled the buffer is sure to be whole
 		}
 		e.take(buf.Data[:n], from, err)
 		bufpool.Put(buf)
@@ -262,7 +262,7 @@ func (e *endpoint) take(data []byte, from net.Addr, err error) {
 		e.leave()
 	}
 	if err != nil {
-		e.recover()
+		e.backOff()
 	} else {
 		e.failures = 0
 	}
@@ -279,9 +279,9 @@ func (e *endpoint) takeInTurn(data []byte, from net.Addr, err error) {
 	}
 }
 
-// recover waits a little before the next try if there were many failures in a
+// backOff waits a little before the next try if there were many failures in a
 // row: a conn that is broken for good would keep a processor busy.
-func (e *endpoint) recover() {
+func (e *endpoint) backOff() {
 	if e.failures++; e.failures <= 16 {
 		return
 	}

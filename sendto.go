@@ -165,8 +165,8 @@ func (e *endpoint) send(p []byte, to *target, bad error) error {
 func (e *endpoint) busyLocked() bool { return e.writing || e.out.Len() > 0 }
 
 // trySendLocked tries the socket without blocking, and reports whether the
-// datagram is done with: sent, or an error was met, which is reported
-// and drops it (DG-10).
+// datagram is done with: it is sent, or dropped because of an error, which is
+// reported (DG-10).
 func (e *endpoint) trySendLocked(p []byte, to *target) bool {
 	if e.raw == nil || e.busyLocked() {
 		return false

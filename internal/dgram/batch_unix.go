@@ -2,14 +2,11 @@
 
 package dgram
 
-import (
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // The calls of package unix do the same on every Unix, a datagram at a time; the
-// descriptors of the runtime's poller do not block. In
-// builds for the race detector they stand in for the batched ones, so that the
-// tests go both ways.
+// descriptors of the runtime's poller do not block. In builds for the race
+// detector they stand in for the batched ones, so that the tests go both ways.
 const supported = true
 
 func familyOf(fd uintptr) Family {
