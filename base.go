@@ -282,8 +282,6 @@ func (b *base) fail(err error) {
 	b.endLocked(err)
 }
 
-func (b *base) failLocked(err error) { b.endLocked(err) }
-
 // closeForeign closes a conn in whose methods a goroutine of ours is: only its
 // Close is sure to bring that back, and it may itself take long, so that this
 // is a goroutine of its own. It takes the turn, for while a callback runs the

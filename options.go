@@ -40,7 +40,9 @@ type TransportOptions struct {
 
 	// WriteTimeout ends a connection with a *TimeoutError when output is
 	// waiting and the peer has taken nothing of it for this long, at most a
-	// quarter late. Zero or negative: off.
+	// quarter late. Over a conn other than a *net.TCPConn or *net.UnixConn a
+	// piece of up to 64 KiB counts only when its Write has returned. Zero or
+	// negative: off.
 	WriteTimeout time.Duration
 
 	// Logger gets what no caller can be told: panics of callbacks, failures of

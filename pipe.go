@@ -279,7 +279,7 @@ func (s *stream) watchReader(fd uintptr) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pendingLocked() {
-		s.failLocked(s.opError("write", syscall.EPIPE))
+		s.endLocked(s.opError("write", syscall.EPIPE))
 	} else {
 		s.endLocked(nil)
 	}

@@ -192,7 +192,7 @@ func (x *transfer) native() error {
 		s.conn.SetWriteDeadline(time.Time{})
 	}
 	if err != nil && !s.life.isClosing() && x.ctx.Err() == nil && !errors.Is(err, errors.ErrUnsupported) {
-		s.failLocked(err) // a part of the file is out: nothing else makes sense behind it
+		s.endLocked(err) // a part of the file is out: nothing else makes sense behind it
 	}
 	s.writerGoneLocked()
 	s.flushedLocked()

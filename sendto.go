@@ -337,7 +337,7 @@ func (e *endpoint) writeConn() error {
 	switch {
 	case e.life.phase >= ended:
 	case errors.Is(err, net.ErrClosed):
-		e.failLocked(err)
+		e.endLocked(err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		e.conn.SetWriteDeadline(time.Time{}) // somebody else's; it means nothing to us
 	default:
@@ -370,7 +370,7 @@ func (e *endpoint) written(err error) bool {
 		e.conn.SetWriteDeadline(time.Time{}) // retryLocked's, or somebody else's
 		return false
 	case err != nil:
-		e.failLocked(err)
+		e.endLocked(err)
 		return false
 	case e.out.Len() > 0:
 		return false

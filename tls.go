@@ -290,7 +290,7 @@ func (s *stream) countAnswerLocked(n int) {
 		c.answers = n
 	default:
 		if c.answers += n; c.answers > maxAnswers {
-			s.failLocked(errFlood)
+			s.endLocked(errFlood)
 		}
 	}
 }
@@ -376,7 +376,7 @@ func (s *stream) upgradeTimeout(up *upgrade) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sec.up == up {
-		s.failLocked(&TimeoutError{Op: "handshake", After: up.layer.set.handshake})
+		s.endLocked(&TimeoutError{Op: "handshake", After: up.layer.set.handshake})
 	}
 }
 
@@ -465,7 +465,7 @@ func (s *stream) handshakeFailed(err error) {
 	defer s.mu.Unlock()
 	s.sec.up.early.Reset()
 	if !s.life.advance(closing) {
-		s.failLocked(err)
+		s.endLocked(err)
 		return
 	}
 	s.sec.failed = err
@@ -669,7 +669,7 @@ func (s *stream) encryptInto(l *tlsLayer, bufs ...[]byte) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failLocked(err)
+	s.endLocked(err)
 	return closedError{s.life.cause}
 }
 

@@ -142,8 +142,8 @@ type WriteTransport interface {
 
 	// Writable reports whether a well-behaved protocol may write: it is false
 	// from the moment the high-water mark is crossed until the low-water mark
-	// is reached, and from the moment the end begins. asyncio has no such
-	// thing.
+	// is reached, and whenever Write would be refused for good: after WriteEOF
+	// and from the moment the end begins. asyncio has no such thing.
 	Writable() bool
 }
 

@@ -209,7 +209,11 @@ func (s *stream) SetWriteBufferLimits(high, low int) error {
 	return s.base.SetWriteBufferLimits(high, low)
 }
 
-func (s *stream) Writable() bool { return !s.noWrite() && s.base.Writable() }
+func (s *stream) Writable() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flow.writable() && s.acceptLocked(0) == nil
+}
 
 // The writer goroutine. It never runs a callback: a callback may wait for
 // output to drain.
@@ -326,7 +330,7 @@ func (s *stream) outputFailedLocked(err error) {
 	if s.sec != nil && s.sec.onlyBye {
 		s.endLocked(nil)
 	} else {
-		s.failLocked(err)
+		s.endLocked(err)
 	}
 }
 
