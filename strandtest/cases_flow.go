@@ -31,6 +31,7 @@ var flowCases = []conformanceCase{
 		}
 	}},
 	{"DefaultWaterMarks", func(c *pair) {
+		c.opts.WriteBufferHigh, c.opts.WriteBufferLow = 0, 0
 		c.connect()
 		low, high := c.a.tr.WriteBufferLimits()
 		c.want(low == 16<<10 && high == 64<<10, "the defaults are %d and %d", low, high)
@@ -39,7 +40,7 @@ var flowCases = []conformanceCase{
 		c.connect()
 		c.want(c.a.tr.SetWriteBufferLimits(10, 11) != nil, "a high mark below the low one is accepted")
 		low, high := c.a.tr.WriteBufferLimits()
-		c.want(low == 16<<10 && high == 64<<10, "the marks have changed to %d and %d", low, high)
+		c.want(low == smallLow && high == smallHigh, "the marks have changed to %d and %d", low, high)
 	}},
 	{"PauseAndResume", func(c *pair) {
 		c.connect()
@@ -58,7 +59,7 @@ var flowCases = []conformanceCase{
 		c.a.fill(c.b)
 		c.a.AwaitCall(c, "PauseWriting", 1)
 		for range 5 {
-			c.a.write(64 << 10)
+			c.a.write(16 << 10)
 		}
 		c.a.settle()
 		if countCalls(c.a.Calls(), "ResumeWriting") == 0 {

@@ -22,7 +22,7 @@ var readCases = []conformanceCase{
 	}},
 	{"Large", func(c *pair) {
 		c.connect()
-		c.b.send(300_000)
+		c.b.send(200_000)
 		c.a.wantAll(c.b)
 	}},
 	{"BothDirections", func(c *pair) {
@@ -30,11 +30,11 @@ var readCases = []conformanceCase{
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			for range 40 {
-				c.a.write(5000)
+				c.a.write(2000)
 			}
 		})
 		for range 40 {
-			c.b.send(5000)
+			c.b.send(2000)
 		}
 		wg.Wait()
 		c.a.wantAll(c.b)

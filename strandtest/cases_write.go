@@ -93,7 +93,7 @@ var eofCases = []conformanceCase{
 	}},
 	{"WriteEOFAfterData", func(c *pair) {
 		c.connect()
-		c.a.send(200_000)
+		c.a.send(100_000)
 		c.a.endInput()
 		c.b.wantAll(c.a)
 		c.b.AwaitCall(c, "EOFReceived", 1)
@@ -118,6 +118,7 @@ var eofCases = []conformanceCase{
 			c.want(c.a.tr.WriteEOF() == nil, "a second WriteEOF is an error")
 		}
 		c.want(!c.a.tr.IsClosing(), "WriteEOF closes")
+		c.b.AwaitCall(c, "EOFReceived", 1)
 		c.b.tr.Close()
 		c.a.wantLost(nil)
 		c.b.wantCalls("once", "EOFReceived", 1)
@@ -205,7 +206,7 @@ var writeCases = []conformanceCase{
 		c.connect()
 		c.b.tr.PauseReading()
 		for c.a.tr.WriteBufferSize() < bulk {
-			p := pattern(c.a.sent, 32<<10)
+			p := pattern(c.a.sent, 8<<10)
 			c.a.accepted(c.a.tr.WriteLines(p[:1], p[1:]))
 			c.a.sent += len(p)
 			poison(p)
@@ -240,8 +241,8 @@ var writeCases = []conformanceCase{
 	{"WriteNeverBlocks", func(c *pair) {
 		c.connect()
 		c.b.tr.PauseReading()
-		c.a.write(2 << 20)
-		c.want(c.a.tr.WriteBufferSize() > 0, "the connection has taken 2 MiB that nobody reads")
+		c.a.write(1 << 20)
+		c.want(c.a.tr.WriteBufferSize() > 0, "the connection has taken 1 MiB that nobody reads")
 		c.b.tr.ResumeReading()
 		c.b.wantAll(c.a)
 		c.a.awaitFlushed()
@@ -297,7 +298,7 @@ var writeCases = []conformanceCase{
 		c.b.tr.Abort()
 		c.b.wantLost(nil)
 		for {
-			if _, err := c.a.tr.Write(pattern(0, 64<<10)); err != nil {
+			if _, err := c.a.tr.Write(pattern(0, 16<<10)); err != nil {
 				break
 			}
 			if c.a.tr.WriteBufferSize() > 64<<20 {
@@ -344,13 +345,13 @@ var writeCases = []conformanceCase{
 		c.a.wantCalls("once", "ConnectionLost", 1)
 	}},
 	{"WriteBufferMax", func(c *pair) {
-		c.opts.WriteBufferMax = 200_000
+		c.opts.WriteBufferMax = 100_000
 		c.connect()
 		c.b.tr.PauseReading()
 		var err error
 		for c.a.sent < 64<<20 && err == nil {
 			var n int
-			n, err = c.a.tr.Write(pattern(c.a.sent, 50_000))
+			n, err = c.a.tr.Write(pattern(c.a.sent, 20_000))
 			c.want(err == nil || n == 0, "a refused Write has accepted %d bytes", n)
 			c.a.sent += n
 		}

@@ -85,7 +85,8 @@ type end struct {
 func newPair(t testing.TB, mode Chunks, mk MakePair) *pair {
 	seed := Seed(t)
 	c := &pair{TB: t, mode: mode, make: mk, seed: seed, r: newRand(seed, 10)}
-	c.opts.Logger = slog.New(slog.DiscardHandler) // cases provoke records
+	c.opts.Logger = slog.New(slog.DiscardHandler)                       // cases provoke records
+	c.opts.WriteBufferHigh, c.opts.WriteBufferLow = smallHigh, smallLow // there are thousands of subtests
 	c.a, c.b = &end{c: c}, &end{c: c}
 	return c
 }
@@ -122,7 +123,7 @@ type bufferedRecorder struct {
 	calls int
 }
 
-const smallBuffers = 300
+const smallBuffers = 100
 
 func (b *bufferedRecorder) GetBuffer(int) []byte {
 	b.calls++
@@ -181,7 +182,7 @@ func (e *end) send(n int) {
 	e.c.Helper()
 	for pieces := 0; n > 0; pieces++ {
 		k := n
-		if pieces < 200 {
+		if pieces < 50 {
 			k = e.c.mode.next(e.c.r, n)
 		}
 		if e.c.mode == RandomChunks && e.c.r.IntN(2) == 0 {
@@ -212,8 +213,11 @@ func (e *end) wantPrefix() {
 	}
 }
 
+// smallHigh and smallLow are the water marks of most cases.
+const smallHigh, smallLow = 16 << 10, 4 << 10
+
 // bulk is what output has to be held for the connection to count as full.
-const bulk = 192 << 10
+const bulk = 64 << 10
 
 // fill has the peer stop reading, and writes until output is held that the
 // connection has no room for.
@@ -226,10 +230,10 @@ func (e *end) fill(peer *end) {
 func (e *end) flood() {
 	e.c.Helper()
 	for n := 0; e.tr.WriteBufferSize() < bulk; n++ {
-		if n == 1000 {
+		if n == 4000 {
 			e.c.Fatalf("WriteBufferSize is %d although the peer does not read", e.tr.WriteBufferSize())
 		}
-		e.write(64 << 10)
+		e.write(16 << 10)
 	}
 }
 
