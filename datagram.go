@@ -97,7 +97,7 @@ func (e *endpoint) connectionMade() { (*e.proto.Load()).ConnectionMade(e) }
 func (e *endpoint) descriptor() descriptor { return e.conn }
 
 func (e *endpoint) closeDescriptor() error {
-	return errors.Join(e.conn.Close(), e.file.remove())
+	return errors.Join(e.file.remove(), e.conn.Close())
 }
 
 func (e *endpoint) released() {

@@ -622,7 +622,7 @@ type listener struct {
 	net.Listener
 	addr  net.Addr
 	bound *boundSocket
-	file  fs.FileInfo // of a Unix socket that is to be removed
+	file  socketFile // to be removed
 }
 
 // listenAll binds every address, or none.
@@ -763,8 +763,7 @@ func removeStaleSocket(path string) error {
 // no file.
 func isAbstract(path string) bool { return path[0] == '@' || path[0] == 0 }
 
-// noteFile remembers a Unix socket's file, so that close can tell it from
-// another one that has taken its place (US-02).
+// noteFile remembers a Unix socket's file.
 func (l *listener) noteFile(network string) {
 	if network != "unix" {
 		return
@@ -772,12 +771,7 @@ func (l *listener) noteFile(network string) {
 	if u, ok := l.Listener.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false)
 	}
-	if isAbstract(l.addr.String()) {
-		return
-	}
-	if info, err := os.Lstat(l.addr.String()); err == nil {
-		l.file = info
-	}
+	l.file = noteSocketFile(l.addr.String())
 }
 
 // listen makes a delayed listener listen.
@@ -819,10 +813,8 @@ func (l keepAliveListener) Accept() (net.Conn, error) {
 // place may have the same inode.
 func (l *listener) close(removeFile bool) error {
 	var err error
-	if removeFile && l.file != nil {
-		if info, serr := os.Lstat(l.addr.String()); serr == nil && os.SameFile(info, l.file) {
-			err = os.Remove(l.addr.String())
-		}
+	if removeFile {
+		err = l.file.remove()
 	}
 	var c io.Closer = l.Listener
 	if l.bound != nil {

@@ -12,8 +12,8 @@ type socketFile struct {
 // noteSocketFile remembers the file at path, so that remove can tell it from
 // another one that has taken its place (US-02).
 func noteSocketFile(path string) socketFile {
-	if path == "" || path[0] == '@' {
-		return socketFile{} // Linux's abstract names have no file
+	if path == "" || isAbstract(path) {
+		return socketFile{}
 	}
 	info, err := os.Lstat(path)
 	if err != nil {
