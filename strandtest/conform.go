@@ -217,7 +217,7 @@ func (e *end) wantPrefix() {
 const smallHigh, smallLow = 16 << 10, 4 << 10
 
 // bulk is what output has to be held for the connection to count as full.
-const bulk = 64 << 10
+const bulk = 96 << 10
 
 // fill has the peer stop reading, and writes until output is held that the
 // connection has no room for.

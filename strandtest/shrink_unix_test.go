@@ -11,6 +11,10 @@ import (
 	"github.com/gostrand/strand"
 )
 
+// tcpBuffer is smallBuffer for TCP, where a window that is smaller than the
+// segments of the loopback interface makes the sender wait for its timers.
+const tcpBuffer = 64 << 10
+
 // shrinkSocket makes the kernel's buffers of a transport small.
 func shrinkSocket(t testing.TB, tr strand.Transport) {
 	raw, ok := tr.ExtraInfo(strand.ExtraSocket).(syscall.RawConn)
