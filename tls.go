@@ -278,7 +278,7 @@ func (*wire) SetWriteDeadline(time.Time) error { return nil }
 // maxAnswers is how much crypto/tls may queue by itself behind other output. A
 // peer that asks for new keys again and again, and reads nothing, would
 // otherwise fill the memory.
-const maxAnswers = 64 << 10
+const maxAnswers = 16 << 10
 
 // countAnswerLocked counts n bytes that crypto/tls is about to send. What is
 // not user data, nor of a handshake, answers the peer.
