@@ -38,6 +38,21 @@
 //		log.Fatal(server.ServeForever(ctx))
 //	}
 //
+// # What there is
+//
+// [CreateServer] and [ServeListener] accept connections, [CreateConnection]
+// makes one, [Attach] takes one over that exists: over TCP, Unix sockets and
+// any [net.Conn], each with or without TLS from the beginning. [StartTLS] begins
+// it later, [Sendfile] sends a file. [CreateDatagramEndpoint] and [AttachPacket]
+// are for datagrams, [ConnectPipe] is for pipes and terminals, [SubprocessExec]
+// and [SubprocessShell] are for child processes. Each of them gives a protocol
+// a transport: [Transport], [DatagramTransport] or [SubprocessTransport]. A
+// program implements only the callbacks that matter to it and embeds
+// [NopProtocol], [NopDatagramProtocol] or [NopSubprocessProtocol] for the rest.
+//
+// Package streams has readers and writers for code that is better read from top
+// to bottom, package strandtest a kit to test protocols with.
+//
 // # The laws of a connection
 //
 // They hold for every kind of transport, whatever peers, networks and
@@ -77,22 +92,28 @@
 // is no hop between a read and DataReceived, nor between DataReceived and the
 // system call of its Write. These are all go statements there are:
 //
-//   - Every connection has a reader goroutine, from before ConnectionMade until
-//     ConnectionLost has returned.
-//   - A connection has a writer goroutine while it holds output that the kernel
-//     has not taken. It runs no callback.
+//   - Every connection, datagram endpoint and pipe has a reader goroutine, from
+//     before ConnectionMade until ConnectionLost has returned.
+//   - It has a writer goroutine while it holds output that the kernel has not
+//     taken. That runs no callback.
 //   - What is posted by [BaseTransport].CallSoon, by a timer or by a water mark
 //     while no callback runs is run by a goroutine made for it, which ends when
 //     nothing is left.
 //   - A connection that is not a *net.TCPConn or *net.UnixConn is closed by a
 //     goroutine of its own when a read or write has to be interrupted, because
 //     its Close may block.
+//   - A file that can only block has a goroutine for each call of its Read or
+//     Write.
 //   - A [Server] has one accepting goroutine for each address it listens on.
 //   - [CreateConnection] has one for each address that it is trying, until it
 //     returns.
+//   - A subprocess has one that runs ConnectionMade, and one that waits for the
+//     exit.
 //
-// So an idle connection costs one parked goroutine and, on a TCP or Unix
-// socket, no buffer. Nothing is left running after the last ConnectionLost.
+// Timers cost no goroutine until they fire. So an idle connection costs one
+// parked goroutine and, on a TCP or Unix socket, with TLS too, no receive
+// buffer. Nothing is left running after the last ConnectionLost, but for a
+// system call on a file that can only block.
 //
 // Every method of a transport may be called from any goroutine and from inside
 // any callback, and none of them waits for a callback or for the network. The
