@@ -277,7 +277,7 @@ func (c *pair) eventually(what string, cond func() bool) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for asked := time.Now(); !cond(); <-tick.C {
-		if time.Since(asked) > patience {
+		if time.Since(asked) > patience() {
 			c.Fatalf("never happened: %s", what)
 		}
 	}
@@ -286,7 +286,7 @@ func (c *pair) eventually(what string, cond func() bool) {
 // await waits for a channel to be closed.
 func (c *pair) await(what string, ch <-chan struct{}) {
 	c.Helper()
-	timeout := time.NewTimer(patience)
+	timeout := time.NewTimer(patience())
 	defer timeout.Stop()
 	select {
 	case <-ch:
