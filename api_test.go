@@ -32,7 +32,21 @@ func TestAPI(t *testing.T) {
 	}
 	want, err := os.ReadFile(golden)
 	require.NoError(t, err)
-	require.Equal(t, string(want), got, "the exported API has changed: if that is meant, run go test -run TestAPI -update .")
+	for _, line := range lacking(string(want), got) {
+		t.Errorf("no longer there: %s", line)
+	}
+	for _, line := range lacking(got, string(want)) {
+		t.Errorf("new: %s", line)
+	}
+	if string(want) != got {
+		t.Error("the exported API has changed: if that is meant, run go test -run TestAPI -update .")
+	}
+}
+
+// lacking returns the lines of a that b has not.
+func lacking(a, b string) []string {
+	there := strings.Split(b, "\n")
+	return slices.DeleteFunc(strings.Split(a, "\n"), func(line string) bool { return slices.Contains(there, line) })
 }
 
 // exported returns the exported declarations of the package in dir for all

@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 staticcheck_version=v0.8.2
+govulncheck_version=v1.9.0
 
 # nested prints the directories of the modules below the root's.
 nested() { git ls-files -- '*/go.mod' | xargs -rn1 dirname; }
