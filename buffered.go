@@ -11,8 +11,15 @@ func (s *stream) receiveInto(p BufferedProtocol, fd uintptr) bool {
 		s.emptyBuffer()
 		return true // admit says what comes next
 	}
+	if s.tlsBegins() {
+		return true
+	}
 	n, more, err := s.recv(fd, buf)
 	if n > 0 {
+		if s.tlsBegins() {
+			s.plaintextLeft()
+			return true
+		}
 		s.updated(p, n)
 	}
 	return s.received(n, err) && !s.drained(more)
@@ -55,6 +62,9 @@ func (s *stream) feed(p *binding, data []byte) (rest []byte) {
 	if len(buf) == 0 {
 		s.emptyBuffer()
 		return nil
+	}
+	if s.tlsBegins() {
+		return data
 	}
 	n := copy(buf, data)
 	s.updated(p.buffered, n)

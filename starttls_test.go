@@ -171,6 +171,51 @@ func TestStartTLSPlaintextPending(t *testing.T) {
 	require.Equal(t, "aS", string(p.got))
 }
 
+// upgradingGet is a BufferedProtocol that upgrades when it is asked for memory.
+type upgradingGet struct {
+	filling
+	t    strand.Transport
+	once bool
+	done chan error
+}
+
+func (p *upgradingGet) ConnectionMade(t strand.Transport) { p.t = t }
+
+func (p *upgradingGet) GetBuffer(hint int) []byte {
+	if !p.once {
+		p.once = true
+		if err := strand.StartTLS(p.t, serverTLS(), func(err error) { p.done <- err }); err != nil {
+			p.done <- err
+		}
+	}
+	return p.filling.GetBuffer(hint)
+}
+
+// From the moment of the call nothing is delivered in clear, if that moment is
+// inside GetBuffer too.
+func TestStartTLSInGetBuffer(t *testing.T) {
+	eachKind(t, func(t *testing.T, k kind) {
+		ours, peer := k.pair(t)
+		p := &upgradingGet{filling: filling{buf: make([]byte, 10)}, done: make(chan error, 1)}
+		tr, _, err := strand.Attach(context.Background(), ours, func() *upgradingGet { return p }, nil)
+		require.NoError(t, err)
+		if k.name == "portable" { // it receives before it asks for memory
+			mustSend(t, peer, "plaintext")
+			require.ErrorIs(t, await(t, "done", p.done), strand.ErrPlaintextPending)
+			await(t, "the end", tr.Done())
+			require.Empty(t, p.got)
+			return
+		}
+		client := clientTLSConn(peer)
+		mustSend(t, client, "secret")
+		require.NoError(t, client.Close())
+		require.NoError(t, await(t, "done", p.done))
+		await(t, "the end", tr.Done())
+		require.NoError(t, p.lost)
+		require.Equal(t, "secret", string(p.got))
+	})
+}
+
 // readHook runs a func in the middle of a Read that has bytes already.
 type readHook struct {
 	net.Conn

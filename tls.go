@@ -497,16 +497,18 @@ func (s *stream) dropUpgrade() {
 	}
 }
 
-// plaintextLeft is called for bytes that were received and not delivered, and
-// reports whether that is because TLS begins. Then it must not.
-func (s *stream) plaintextLeft() bool {
+// tlsBegins reports whether StartTLS was called since the gate was looked at:
+// from then on nothing is delivered in clear.
+func (s *stream) tlsBegins() bool { return s.gate.Load() && s.wantsUpgrade() }
+
+// plaintextLeft is called for bytes that were received and not delivered. If
+// that is because TLS begins, it must not.
+func (s *stream) plaintextLeft() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.upgradingLocked() {
 		s.sec.up.left = true
-		return true
 	}
-	return false
 }
 
 // StartTLS makes a plain connection go on as a TLS connection, on the same
@@ -517,9 +519,12 @@ func (s *stream) plaintextLeft() bool {
 // handshake is over goes out after it, encrypted.
 //
 // If StartTLS returns nil, done, which may be nil, is called in turn with the
-// callbacks when the handshake is over. If that failed, the connection ends
-// with the same error. It fails with ErrPlaintextPending if the library holds
-// plaintext that no callback has seen; bytes that the kernel holds are TLS's.
+// callbacks when the handshake is over, or before ConnectionLost if the
+// connection ends first. If the handshake failed, the connection ends with the
+// same error. It fails with ErrPlaintextPending if the library holds plaintext
+// that no callback has seen; bytes that the kernel holds are TLS's. A conn of
+// the caller's that has no deadlines can only be upgraded from a callback:
+// nothing else brings the reader back from its Read.
 // The error returned matches net.ErrClosed on a connection that is closing,
 // and errors.ErrUnsupported for transports that cannot have TLS. asyncio:
 // loop.start_tls.
