@@ -579,7 +579,9 @@ func scripted(script []byte) *Recorder {
 func act(tr strand.Transport, r *Recorder, op, arg byte, feed func(int), eof func()) {
 	switch op % 8 {
 	case 0:
-		feed(int(arg))
+		if tr.IsReading() { // a network joins what waits, the fake does not
+			feed(int(arg))
+		}
 	case 1:
 		eof()
 	case 2:
