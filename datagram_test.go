@@ -1110,7 +1110,12 @@ func TestDatagramFullQueueInBatch(t *testing.T) {
 	}
 	tr, _ := batch(t, unixKind, r, nil, "1", "2", "3")
 	r.awaitPackets(t, 3)
-	require.NoError(t, tr.Close())
+	closed := make(chan struct{})
+	require.True(t, tr.CallSoon(func() { // behind the last callback, which may still be sending
+		tr.Close()
+		close(closed)
+	}))
+	await(t, "Close", closed)
 	for i := 0; i < int(sent.Load()); i++ {
 		got, _ := readPacket(t, peer)
 		require.Equal(t, fmt.Sprint(i), got)
