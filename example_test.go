@@ -364,15 +364,14 @@ func Example_lengthPrefixedFrames() {
 // the transport only, whose methods any goroutine may call.
 type Side struct {
 	strand.NopProtocol
-	t, other strand.Transport
+	other strand.Transport
 }
 
-func (s *Side) DataReceived(data []byte)        { s.other.Write(data) }
-func (s *Side) PauseWriting()                   { s.other.PauseReading() }
-func (s *Side) ResumeWriting()                  { s.other.ResumeReading() }
-func (s *Side) EOFReceived() bool               { return s.other.WriteEOF() == nil }
-func (s *Side) ConnectionLost(err error)        { s.other.Close() }
-func (s *Side) ConnectionMade(strand.Transport) {}
+func (s *Side) DataReceived(data []byte) { s.other.Write(data) }
+func (s *Side) PauseWriting()            { s.other.PauseReading() }
+func (s *Side) ResumeWriting()           { s.other.ResumeReading() }
+func (s *Side) EOFReceived() bool        { return s.other.WriteEOF() == nil }
+func (s *Side) ConnectionLost(err error) { s.other.Close() }
 
 // Front is the side that a client has connected to.
 type Front struct {
