@@ -514,7 +514,8 @@ func (s *stream) plaintextLeft() {
 // StartTLS makes a plain connection go on as a TLS connection, on the same
 // Transport: TLS in the middle, as with STARTTLS, or TLS inside TLS. It does
 // not block. It may be called from any goroutine and from inside a callback;
-// from the moment of the call no more plaintext is delivered. What was
+// from the moment of the call no more plaintext is delivered, but to a callback
+// that is already on its way when the call comes from elsewhere. What was
 // accepted before goes out first, in clear; what is written before the
 // handshake is over goes out after it, encrypted.
 //
