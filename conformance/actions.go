@@ -52,6 +52,9 @@ func (s *Scenario) checkActions() error {
 }
 
 func knownAction(words []string) bool {
+	if len(words) == 0 {
+		return false
+	}
 	if words[0] == "pipe" && len(words) > 2 {
 		words = words[2:]
 	}
