@@ -26,6 +26,7 @@ func FuzzScenario(f *testing.F) {
 	}
 	f.Add([]byte(`{"kind": "tcp", "ids": ["X-01"], "protocols": []}`))
 	f.Add([]byte(`{"kind": "tcp", "ids": [], "peers": [null]}`))
+	f.Add([]byte(`{"kind": "tcp", "ids": ["X-01"], "app": [""]}`))
 	path := filepath.Join(f.TempDir(), "scenario.json")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := read(t, path, data)

@@ -234,7 +234,7 @@ func (r *Run) created(create func() error) {
 
 func isAppStep(step string) bool {
 	verb, _, _ := strings.Cut(step, " ")
-	return slices.Contains([]string{"wait", "linger", "turn", "server", "mark"}, verb) || step[0] == '@'
+	return slices.Contains([]string{"wait", "linger", "turn", "server", "mark"}, verb) || strings.HasPrefix(step, "@")
 }
 
 // application walks through the application's steps: actions between two
