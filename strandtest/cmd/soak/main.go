@@ -76,11 +76,9 @@ func warmUp() error {
 	if err != nil {
 		return err
 	}
-	defer servers.close()
-	if err := l.drive(servers, 60, time.Second, time.Hour, 1); err != nil {
-		return err
-	}
-	return l.verdict()
+	err = l.drive(servers, 60, time.Second, time.Hour, 1)
+	servers.close() // the servers' ends come to theirs later
+	return firstError(err, l.verdict())
 }
 
 // state is what must be the same at the end.
