@@ -18,7 +18,6 @@ type connection struct {
 	section   *section
 	source    source
 	transport strand.BaseTransport
-	protocol  *reactions // the current one
 	received  int
 	finished  []string // subprocesses: what has ended
 }

@@ -83,7 +83,7 @@ func (l *link) tellLocked() {
 // was written before a reset is read before the error.
 func (c *Conn) Read(p []byte) (int, error) {
 	for {
-		n, err, changed := c.tryRead(p)
+		n, changed, err := c.tryRead(p)
 		if changed == nil {
 			return n, c.opError("read", err)
 		}
@@ -96,16 +96,16 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // tryRead is Read without waiting. If there is nothing to say yet it returns
 // the channel to wait for.
-func (c *Conn) tryRead(p []byte) (n int, err error, changed <-chan struct{}) {
+func (c *Conn) tryRead(p []byte) (n int, changed <-chan struct{}, err error) {
 	l := c.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	in := &l.dirs[1-c.i]
 	switch {
 	case l.closed[c.i]:
-		return 0, net.ErrClosed, nil
+		return 0, nil, net.ErrClosed
 	case c.rd.past():
-		return 0, os.ErrDeadlineExceeded, nil
+		return 0, nil, os.ErrDeadlineExceeded
 	case len(p) == 0:
 		return 0, nil, nil
 	case len(in.buf) > 0:
@@ -116,11 +116,11 @@ func (c *Conn) tryRead(p []byte) (n int, err error, changed <-chan struct{}) {
 		l.tellLocked()
 		return n, nil, nil
 	case l.broken:
-		return 0, syscall.ECONNRESET, nil
+		return 0, nil, syscall.ECONNRESET
 	case in.fin:
-		return 0, io.EOF, nil
+		return 0, nil, io.EOF
 	}
-	return 0, nil, l.changed
+	return 0, l.changed, nil
 }
 
 // Write writes all of p, waiting while the buffer is full, and does not keep
@@ -134,7 +134,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	defer func() { c.turn <- struct{}{} }()
 	written := 0
 	for {
-		n, err, changed := c.tryWrite(p[written:])
+		n, changed, err := c.tryWrite(p[written:])
 		written += n
 		if err != nil || written == len(p) {
 			return written, c.opError("write", err)
@@ -147,27 +147,27 @@ func (c *Conn) Write(p []byte) (int, error) {
 }
 
 // tryWrite is Write without waiting.
-func (c *Conn) tryWrite(p []byte) (n int, err error, changed <-chan struct{}) {
+func (c *Conn) tryWrite(p []byte) (n int, changed <-chan struct{}, err error) {
 	l := c.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out := &l.dirs[c.i]
 	switch {
 	case l.closed[c.i]:
-		return 0, net.ErrClosed, nil
+		return 0, nil, net.ErrClosed
 	case c.wd.past():
-		return 0, os.ErrDeadlineExceeded, nil
+		return 0, nil, os.ErrDeadlineExceeded
 	case l.broken:
-		return 0, syscall.ECONNRESET, nil
+		return 0, nil, syscall.ECONNRESET
 	case out.fin || l.closed[1-c.i]:
-		return 0, syscall.EPIPE, nil
+		return 0, nil, syscall.EPIPE
 	}
 	n = min(len(p), out.capacity-len(out.buf))
 	if n > 0 {
 		out.buf = append(out.buf, p[:n]...)
 		l.tellLocked()
 	}
-	return n, nil, l.changed
+	return n, l.changed, nil
 }
 
 // Close closes the connection and wakes whoever waits on this end. What was
