@@ -18,26 +18,31 @@ import (
 	"github.com/gostrand/strand"
 )
 
-// Every transport passes the same cases.
+// Every transport passes the same cases. They wait more than they compute, and
+// so they run beside each other.
 
-func TestTCP(t *testing.T)    { TestTransport(t, serverPair("tcp", nil)) }
-func TestUnix(t *testing.T)   { TestTransport(t, serverPair("unix", nil)) }
-func TestMemory(t *testing.T) { TestTransport(t, connPair(memoryConns, Faults{})) }
-func TestPipes(t *testing.T)  { TestTransport(t, osPipePair) }
+func TestTCP(t *testing.T)    { testTransport(t, serverPair("tcp", nil)) }
+func TestUnix(t *testing.T)   { testTransport(t, serverPair("unix", nil)) }
+func TestMemory(t *testing.T) { testTransport(t, connPair(memoryConns, Faults{})) }
+func TestPipes(t *testing.T)  { testTransport(t, osPipePair) }
 
 // The portable path, over conns that are nothing but net.Conns.
-func TestForeign(t *testing.T)      { TestTransport(t, connPair(foreignConns, Faults{})) }
-func TestNetPipe(t *testing.T)      { TestTransport(t, connPair(netPipeConns, Faults{})) }
-func TestFramed(t *testing.T)       { TestTransport(t, connPair(framedConns, Faults{})) }
-func TestFaultyMemory(t *testing.T) { TestTransport(t, connPair(memoryConns, hardFaults)) }
+func TestForeign(t *testing.T)      { testTransport(t, connPair(foreignConns, Faults{})) }
+func TestNetPipe(t *testing.T)      { testTransport(t, connPair(netPipeConns, Faults{})) }
+func TestFramed(t *testing.T)       { testTransport(t, connPair(framedConns, Faults{})) }
+func TestFaultyMemory(t *testing.T) { testTransport(t, connPair(memoryConns, hardFaults)) }
 
-// TLS over each of them.
-func TestTLSOverTCP(t *testing.T)    { TestTransport(t, serverPair("tcp", withTLS)) }
-func TestTLSOverUnix(t *testing.T)   { TestTransport(t, serverPair("unix", withTLS)) }
-func TestTLSOverMemory(t *testing.T) { TestTransport(t, tlsPair(memoryConns)) }
-func TestTLSOverFramed(t *testing.T) { TestTransport(t, tlsPair(framedConns)) }
+// TLS over sockets of each sort, and over a conn that is none.
+func TestTLSOverTCP(t *testing.T)    { testTransport(t, serverPair("tcp", withTLS)) }
+func TestTLSOverUnix(t *testing.T)   { testTransport(t, serverPair("unix", withTLS)) }
+func TestTLSOverMemory(t *testing.T) { testTransport(t, tlsPair(memoryConns)) }
 
-func TestSubprocessStdio(t *testing.T) { TestTransport(t, relayPair) }
+func TestSubprocessStdio(t *testing.T) { testTransport(t, relayPair) }
+
+func testTransport(t *testing.T, makePair MakePair) {
+	t.Parallel()
+	TestTransport(t, makePair)
+}
 
 // hardFaults are those that a transport must not let its protocol notice.
 var hardFaults = Faults{Chunks: RandomChunks, PartialWrites: true, ShortWrites: true}
@@ -45,6 +50,7 @@ var hardFaults = Faults{Chunks: RandomChunks, PartialWrites: true, ShortWrites: 
 // TestMemoryInBubble runs the suite where time is not real: every wait in the
 // package and in the library is one that synctest understands.
 func TestMemoryInBubble(t *testing.T) {
+	t.Parallel()
 	for _, tc := range conformanceCases() {
 		t.Run(tc.name, func(t *testing.T) {
 			for _, mode := range []Chunks{Whole, SingleBytes, RandomChunks} {
