@@ -7,7 +7,6 @@ import (
 	"io"
 	"testing"
 
-	"github.com/gostrand/strand"
 	"github.com/gostrand/strand/streams"
 )
 
@@ -112,15 +111,6 @@ func (m *model) readSome(n int) ([]byte, error) {
 	return nil, m.wait()
 }
 
-// pausing is the transport that the Reader sees.
-type pausing struct {
-	strand.Transport
-	paused bool
-}
-
-func (p *pausing) PauseReading()  { p.paused = true }
-func (p *pausing) ResumeReading() { p.paused = false }
-
 // FuzzReader runs one script on a Reader and on the model. In the script a byte
 // says what to do and how much of it: the low three bits are the call, the rest
 // its size. Every outcome, what is left and whether the transport is paused
@@ -134,7 +124,7 @@ func FuzzReader(f *testing.F) {
 			t.Skip("separators are not empty")
 		}
 		seps := [][]byte{sep1, sep2}
-		transport := &pausing{}
+		transport := &fake{}
 		p := streams.NewProtocol(int(limit) + 1)
 		p.ConnectionMade(transport)
 		r := p.Reader()
@@ -204,7 +194,7 @@ func FuzzFeeding(f *testing.F) {
 		}
 		read := func(cuts []byte) (chunks [][]byte) {
 			p := streams.NewProtocol(len(data) + 1)
-			p.ConnectionMade(&pausing{})
+			p.ConnectionMade(&fake{})
 			fed := make(chan struct{})
 			go func() {
 				defer close(fed)

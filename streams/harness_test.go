@@ -291,6 +291,26 @@ func (s *stream) fill() {
 	s.await("PauseWriting", func() bool { return s.paused })
 }
 
+// fake is the transport of a Protocol whose callbacks the test calls.
+type fake struct {
+	strand.Transport
+	paused  bool
+	pauses  int
+	secure  bool
+	onClose func()
+}
+
+func (f *fake) PauseReading()  { f.paused, f.pauses = true, f.pauses+1 }
+func (f *fake) ResumeReading() { f.paused = false }
+func (f *fake) Close() error   { f.onClose(); return nil }
+
+func (f *fake) ExtraInfo(name string) any {
+	if f.secure && name == strand.ExtraSSLContext {
+		return new(tls.Config)
+	}
+	return nil
+}
+
 // start starts a server on the loopback interface, and returns its address. It
 // is shut down with the test.
 func start(t testing.TB, handler func(*streams.Reader, *streams.Writer), opts *streams.ServerOptions) (*strand.Server, string) {

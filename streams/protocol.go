@@ -31,9 +31,8 @@ type Protocol struct {
 	// What Drain waits for.
 	mu      sync.Mutex
 	paused  bool          // mu; between PauseWriting and ResumeWriting
-	lost    bool          // mu; ConnectionLost was called
-	cause   error         // mu; with this
-	resumed chan struct{} // mu; closed when paused or lost changes; nil if nobody waits
+	cause   error         // mu; what ConnectionLost was called with
+	resumed chan struct{} // mu; closed by ResumeWriting and ConnectionLost; nil if nobody waits
 }
 
 // NewProtocol returns a protocol for one connection. limit is the Reader's; 0
@@ -129,7 +128,7 @@ func (p *Protocol) ConnectionLost(err error) {
 	p.reader.end(err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.lost, p.cause = true, err
+	p.cause = err
 	p.wakeLocked()
 }
 

@@ -424,20 +424,19 @@ func TestLines(t *testing.T) {
 		s := open(t, k, 10)
 		s.feed("a\n\n", strings.Repeat("b", 20)+"\n", "c\nd")
 		s.feedEOF()
-		var got []string
-		var errs []error
-		for range 2 {
+		loop := func() (got []string, last error) {
 			for line, err := range s.Lines(cancelled) {
-				if err != nil {
-					errs = append(errs, err)
-				} else {
-					got = append(got, string(line))
-				}
+				require.NoError(t, last, "an error is the last")
+				got, last = append(got, string(line)), err
 			}
+			return got, last
 		}
-		require.Equal(t, []string{"a\n", "\n", "c\n", "d"}, got)
-		require.Len(t, errs, 1, "the error ended the first loop")
-		wantOverrun(t, errs[0], 20, true)
+		got, err := loop()
+		require.Equal(t, []string{"a\n", "\n", ""}, got)
+		wantOverrun(t, err, 20, true)
+		got, err = loop()
+		require.Equal(t, []string{"c\n", "d"}, got)
+		require.NoError(t, err)
 	})
 }
 
@@ -668,6 +667,25 @@ func TestWaitingReadResumes(t *testing.T) {
 	})
 }
 
+// SR-14: a read that waits for much does not make the transport stop and go.
+func TestWaitingReadDoesNotPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		transport := &fake{}
+		p := streams.NewProtocol(5)
+		p.ConnectionMade(transport)
+		got := async(func() ([]byte, error) { return p.Reader().ReadExactly(context.Background(), 100) })
+		synctest.Wait()
+		for range 9 {
+			p.DataReceived(make([]byte, 11))
+		}
+		synctest.Wait()
+		require.Zero(t, transport.pauses)
+		p.DataReceived(make([]byte, 12))
+		require.Len(t, (<-got).data, 100)
+		require.Equal(t, 1, transport.pauses, "11 bytes are left")
+	})
+}
+
 // SR-14: a line that is too long is dropped, which makes room as reading does.
 func TestDroppedLineResumes(t *testing.T) {
 	s := open(t, tcp, 5)
@@ -738,6 +756,26 @@ func TestCancelledReadLosesNothing(t *testing.T) {
 				s.feedEOF()
 			})
 		})
+	}
+}
+
+// SR-15: data and the end of the context at the same time.
+func TestCancelAndDataRace(t *testing.T) {
+	p := streams.NewProtocol(0)
+	p.ConnectionMade(&fake{})
+	for i := range 2000 {
+		ctx, cancel := context.WithCancel(context.Background())
+		got := async(func() ([]byte, error) { return p.Reader().ReadExactly(ctx, 2) })
+		p.DataReceived([]byte{byte(i)})
+		go cancel()
+		p.DataReceived([]byte{byte(i)})
+		o := await(t, "ReadExactly", got)
+		if o.err != nil {
+			require.Equal(t, context.Canceled, o.err)
+			o.data, o.err = p.Reader().ReadExactly(cancelled, 2)
+		}
+		wantData(t, string([]byte{byte(i), byte(i)}))(o.data, o.err)
+		cancel()
 	}
 }
 

@@ -183,14 +183,22 @@ func TestStartTLSOnAClosedStream(t *testing.T) {
 	require.ErrorIs(t, s.StartTLS(within(t), named(clientTLS())), net.ErrClosed)
 }
 
-// A connection that ends before the handshake begins ends StartTLS, too.
+// A connection that ends before the handshake begins, or while it runs, ends
+// StartTLS, too.
 func TestStartTLSAndTheEnd(t *testing.T) {
-	s := open(t, tcp, 0)
-	release, running := make(chan struct{}), make(chan struct{})
-	s.Transport().CallSoon(func() { close(running); <-release })
-	await(t, "the callback", running)
-	upgrade := asyncErr(func() error { return s.StartTLS(within(t), named(clientTLS())) })
-	s.Transport().CallSoon(s.Transport().Abort)
-	close(release)
-	require.ErrorIs(t, await(t, "StartTLS", upgrade).err, net.ErrClosed)
+	for i := range 40 {
+		s := open(t, tcp, 0)
+		upgrade := asyncErr(func() error { return s.StartTLS(within(t), named(clientTLS())) })
+		abortLater(s.Transport(), i%8)
+		require.ErrorIs(t, await(t, "StartTLS", upgrade).err, net.ErrClosed)
+	}
+}
+
+// abortLater aborts after some turns.
+func abortLater(tr strand.Transport, turns int) {
+	if turns == 0 {
+		tr.Abort()
+		return
+	}
+	tr.CallSoon(func() { abortLater(tr, turns-1) })
 }

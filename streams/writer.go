@@ -1,7 +1,6 @@
 package streams
 
 import (
-	"cmp"
 	"context"
 	"io"
 	"sync"
@@ -89,9 +88,6 @@ func (p *Protocol) lostCause() error {
 func (w *Writer) Drain(ctx context.Context) error { return causeFor(ctx, w.drain(ctx.Done())) }
 
 func (w *Writer) drain(cancel <-chan struct{}) error {
-	if err := w.p.reader.Err(); err != nil {
-		return err
-	}
 	if w.t.Writable() {
 		return nil
 	}
@@ -118,14 +114,10 @@ func (p *Protocol) roomToCome() (resumed <-chan struct{}, err error) {
 	defer p.mu.Unlock()
 	t := p.writer.t
 	switch {
-	case p.lost && p.cause == nil:
-		return nil, errLost
-	case p.lost:
-		return nil, p.cause
 	case t.IsClosing():
 		// A loop of Write and Drain has to end when the peer is gone, even if it
-		// does not look at Write's error: the end may be decided, and
-		// ConnectionLost still to come (SW-05).
+		// does not look at Write's error. The end may be decided before
+		// ConnectionLost comes (SW-05).
 		if err := context.Cause(t.Context()); err != nil || !p.paused {
 			return nil, err
 		}
@@ -198,22 +190,18 @@ func (w *Writer) StartTLS(ctx context.Context, opts *strand.TLSOptions) error {
 	if !w.t.CallSoon(begin) {
 		return errLost
 	}
-	select {
+	select { // done is always answered, by the connection's end at the latest
 	case err := <-done:
 		return err
-	case <-w.t.Done(): // if it comes before the handshake begins, nobody calls done
 	case <-ctx.Done():
 	}
 	select {
 	case err := <-done: // what came at the same time counts
 		return err
 	default:
-	}
-	if err := context.Cause(ctx); err != nil {
 		w.t.Abort()
-		return err
+		return context.Cause(ctx)
 	}
-	return cmp.Or(w.p.lostCause(), errLost)
 }
 
 // handshakeRecord is the first byte of a TLS session (RFC 8446, section 5.1).

@@ -162,13 +162,19 @@ func TestAbortReleasesDrains(t *testing.T) {
 
 // SW-04: an error is what they return, too.
 func TestErrorReleasesDrains(t *testing.T) {
-	s := open(t, tcp, 0)
-	s.fill()
-	got := asyncErr(func() error { return s.Drain(within(t)) })
-	s.reset()
-	require.Error(t, await(t, "Drain", got).err)
-	require.Equal(t, s.Err(), s.Drain(within(t)))
-	require.Equal(t, s.Err(), s.WaitClosed(within(t)))
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, pipe, 0)
+		s.fill()
+		got := asyncErr(func() error { return s.Drain(context.Background()) })
+		synctest.Wait()
+		require.Empty(t, got)
+		s.peer.Close()
+		err := (<-got).err
+		require.ErrorIs(t, err, io.ErrClosedPipe)
+		require.Equal(t, err, s.Err())
+		require.Equal(t, err, s.Drain(context.Background()))
+		require.Equal(t, err, s.WaitClosed(context.Background()))
+	})
 }
 
 // SW-05; test_drain_raises: a loop that does not look at Write's errors ends.
@@ -256,6 +262,16 @@ func TestPeerEOFLeavesTheWriter(t *testing.T) {
 		got, err := io.ReadAll(s.peer)
 		wantData(t, "answer")(got, err)
 	}
+}
+
+// SW-07: over TLS the peer's end is the end, and whoever reads it can see that.
+func TestPeerEOFClosesTLS(t *testing.T) {
+	closed := false
+	p := streams.NewProtocol(0)
+	p.ConnectionMade(&fake{secure: true, onClose: func() { closed = !p.Reader().AtEOF() }})
+	require.False(t, p.EOFReceived())
+	require.True(t, closed, "before the Reader's end")
+	require.True(t, p.Reader().AtEOF())
 }
 
 // test_eof_feed_when_closing_writer.
