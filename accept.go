@@ -22,7 +22,7 @@ func (s *Server) acceptLoop(l *listener) {
 		conn, err := l.Accept()
 		if err == nil {
 			delay = 0
-			if !s.acquire() || !s.serve(conn) {
+			if !s.acquire() || !s.serve(conn, l.foreign) {
 				conn.Close()
 				return
 			}
@@ -114,12 +114,13 @@ func (s *Server) releaseLocked() {
 	s.finishLocked()
 }
 
-// serve starts a connection, whose slot is taken. It gives the slot back and
+// serve starts a connection, whose slot is taken; shared says that others may
+// have conn, too. It gives the slot back and
 // returns false if the server was closed meanwhile: Shutdown, which has looked
 // at the list already, would wait for the connection without asking it to end.
-func (s *Server) serve(conn net.Conn) bool {
+func (s *Server) serve(conn net.Conn, shared bool) bool {
 	c := newStream(conn, s.cfg)
-	c.server = s
+	c.server, c.shared = s, shared
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state >= serverClosed {

@@ -109,6 +109,14 @@ func TestAttachMistakes(t *testing.T) {
 			_, _, err := strand.Attach(ctx, typedNil, newRecorder, nil)
 			return err
 		}, "connection is nil"},
+		{"zero TCPConn", func() error {
+			_, _, err := strand.Attach(ctx, new(net.TCPConn), newRecorder, nil)
+			return err
+		}, "invalid argument"},
+		{"zero UnixConn", func() error {
+			_, _, err := strand.Attach(ctx, new(net.UnixConn), newRecorder, nil)
+			return err
+		}, "invalid argument"},
 	})
 }
 

@@ -26,20 +26,22 @@ type base struct {
 	// Fixed before the reader starts.
 	owner   owner
 	cfg     *config
-	local   net.Addr
-	remote  net.Addr        // nil if there is no single peer
+	local   net.Addr        // of a foreign conn under mu, and fixed before ConnectionMade
+	remote  net.Addr        // the same; nil if there is no single peer
 	raw     syscall.RawConn // the descriptor's, for the fast path; nil: only its methods are used
 	created int64           // Unix time in nanoseconds
 	origin  []byte          // the stack of the creation, in Debug
 	made    chan error      // nil, or receives once: what the creating call has to return
 
-	split bool // what is written to is another descriptor than raw's
+	split   bool // what is written to is another descriptor than raw's
+	untimed bool // the descriptor is a caller's *tls.Conn: see wakeReaderLocked
 
 	d       *dispatcher // &own, or one that several transports share
 	own     dispatcher
-	gate    atomic.Bool  // reading is not allowed now: see setGateLocked
-	alive   atomic.Bool  // the descriptor took a write since the reader last woke
-	arrived atomic.Int64 // bytes received, counted for IdleTimeout only
+	gate    atomic.Bool   // reading is not allowed now: see setGateLocked
+	wakes   atomic.Uint32 // how often the reader woke; only the reader adds
+	alive   atomic.Uint32 // what wakes was before the last send that the descriptor took
+	arrived atomic.Int64  // bytes received, counted for IdleTimeout only
 
 	// Used by the reader goroutine alone.
 	holdsTurn bool
@@ -210,7 +212,7 @@ func (b *base) awaitEnd() {
 // want to listen on the same address again.
 func (b *base) lose() {
 	if b.closer == nil { // no lock: nobody starts one any more
-		b.closeConn()
+		b.d.protect(b.closeConn)
 	}
 	b.mu.Lock()
 	b.life.advance(lost)
@@ -290,7 +292,7 @@ func (b *base) closeForeign(done chan<- struct{}) {
 	defer close(done)
 	b.d.enter()
 	defer b.d.leaveAnyhow()
-	b.closeConn()
+	b.d.protect(b.closeConn)
 }
 
 // closeConn closes the descriptor. The end is decided, so that the life cycle

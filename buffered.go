@@ -21,6 +21,9 @@ func (s *stream) receiveInto(p BufferedProtocol, fd uintptr) bool {
 			return true
 		}
 		s.updated(p, n)
+	} else if s.gate.Load() { // GetBuffer, or somebody else, shut it
+		s.receivedLate(nil, err)
+		return true
 	}
 	return s.received(n, err) && !s.drained(more)
 }

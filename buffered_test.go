@@ -261,6 +261,28 @@ func TestPauseInGetBuffer(t *testing.T) {
 	})
 }
 
+// BP-06, RD-02: after a pause inside GetBuffer no end is noticed, neither an end
+// of file nor a reset.
+func TestEndAfterPauseInGetBuffer(t *testing.T) {
+	for name, end := range map[string]func(testing.TB, net.Conn){"EOF": closeWrite, "reset": reset} {
+		t.Run(name, func(t *testing.T) {
+			ours, peer := tcpPair(t)
+			r := newBufferedRecorder()
+			r.onGet = func() {
+				r.onGet = nil
+				r.transport().PauseReading()
+				end(t, peer)
+			}
+			tr := attachBuffered(t, ours, r)
+			r.await(t, "GetBuffer", func() bool { return r.gets > 0 })
+			settle(t)
+			require.Equal(t, []string{"ConnectionMade"}, r.trace())
+			tr.ResumeReading()
+			r.awaitLost(t)
+		})
+	}
+}
+
 // BP-07: bytes that are in memory are copied into the buffers, and the hint is
 // what is left of them.
 func TestBufferedByCopying(t *testing.T) {

@@ -99,7 +99,7 @@ func CreateConnection[P Protocol](ctx context.Context, network, address string, 
 		return nil, none, err
 	}
 	started = true
-	t, err := start(ctx, conn, p, cfg, set)
+	t, err := start(ctx, newStream(conn, cfg), p, set)
 	return created(t, p, err)
 }
 
@@ -141,7 +141,9 @@ func Attach[P Protocol](ctx context.Context, conn net.Conn, factory func() P, op
 	if err := adopt(conn); err != nil {
 		return nil, none, err
 	}
-	t, err := start(ctx, conn, p, cfg, set)
+	s := newStream(conn, cfg)
+	s.shared = true
+	t, err := start(ctx, s, p, set)
 	return created(t, p, err)
 }
 
@@ -154,6 +156,9 @@ func checkConn(conn net.Conn) error {
 	case *net.UDPConn, *net.IPConn:
 		return fmt.Errorf("strand: a %T is not a stream connection", conn)
 	case *net.UnixConn:
+		if _, err := c.SyscallConn(); err != nil {
+			return err // a zero UnixConn, which has no address either
+		}
 		if n := c.LocalAddr().Network(); n != "unix" {
 			return fmt.Errorf("strand: a %s socket is not a stream connection", n)
 		}
@@ -183,10 +188,8 @@ func produce[P any](factory func() P) (P, error) {
 	return p, nil
 }
 
-// start makes conn a transport, which owns it from here on, and waits for
-// ConnectionMade.
-func start(ctx context.Context, conn net.Conn, p Protocol, cfg *config, set *tlsSettings) (Transport, error) {
-	s := newStream(conn, cfg)
+// start starts a new stream and waits for ConnectionMade.
+func start(ctx context.Context, s *stream, p Protocol, set *tlsSettings) (Transport, error) {
 	s.proto.Store(bind(p))
 	if set != nil {
 		s.secure(set)

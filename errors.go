@@ -28,6 +28,7 @@ var (
 	errNilFactory   = errors.New("strand: the protocol factory is nil")
 	errNilProtocol  = errors.New("strand: the protocol factory returned nil")
 	errNilConn      = errors.New("strand: the connection is nil")
+	errBadWrite     = errors.New("strand: the Write of the connection returned an impossible number of bytes")
 	errEmptyBuffer  = errors.New("strand: GetBuffer returned an empty buffer")
 	errServerClosed = fmt.Errorf("strand: the server is closed: %w", net.ErrClosed)
 )
@@ -67,7 +68,7 @@ func (e *TimeoutError) Timeout() bool { return true }
 func (e *TimeoutError) Temporary() bool { return true }
 
 // PanicError is what a connection ends with when one of its callbacks panics
-// or calls runtime.Goexit. If the panic's value is an error, the PanicError
+// or calls runtime.Goexit, or a method of the caller's net.Conn does. If the panic's value is an error, the PanicError
 // unwraps to it.
 type PanicError struct {
 	Value any    // what was given to panic

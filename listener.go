@@ -17,9 +17,19 @@ import (
 // has no net.Listener yet.
 type listener struct {
 	net.Listener
-	addr  net.Addr
-	bound *boundSocket
-	file  socketFile // to be removed
+	addr    net.Addr
+	bound   *boundSocket
+	file    socketFile // to be removed
+	foreign bool       // what it accepts may be kept by others, too
+}
+
+// isForeignListener reports whether ln is more than package net's.
+func isForeignListener(ln net.Listener) bool {
+	switch ln.(type) {
+	case *net.TCPListener, *net.UnixListener:
+		return false
+	}
+	return true
 }
 
 // listenAll binds every address, or none.

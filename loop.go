@@ -103,14 +103,18 @@ func (b *base) parkLocked() {
 
 // wakeReaderLocked gets the reader to look at the state again, wherever it
 // waits. While a callback runs it only finds the deadline past when it comes
-// back.
+// back. A caller's *tls.Conn is left alone, because a handshake that meets a
+// deadline has failed for good: what its Read brings is held or dropped, and at
+// the end it is closed. Only for something better to do it is woken.
 func (b *base) wakeReaderLocked() {
 	switch {
 	case b.parked != nil:
 		close(b.parked)
 		b.parked = nil
 	case b.polling || b.inConn > 0:
-		b.interrupted = b.owner.descriptor().SetReadDeadline(longAgo) == nil
+		if _, busy := b.owner.heldLocked(); busy || !b.untimed {
+			b.interrupted = b.owner.descriptor().SetReadDeadline(longAgo) == nil
+		}
 	}
 }
 
@@ -168,7 +172,7 @@ func (b *base) onReadable(fd uintptr) bool {
 	if !b.inPoller {
 		b.enterPoller(fd)
 	}
-	b.alive.Store(false)
+	b.wakes.Add(1)
 	for b.admit() {
 		b.enter()
 		if b.gate.Load() { // it was open before we had the turn
@@ -216,14 +220,17 @@ func (b *base) enterConn(pastGate bool) bool {
 	return true
 }
 
-// leaveConn is called behind it, with its error.
-func (b *base) leaveConn(err error) {
+// leaveConn is called behind it, with its error, and reports whether it was
+// woken.
+func (b *base) leaveConn(err error) (woken bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.inConn--
+	woken = b.interrupted
 	if b.life.phase < ended {
 		b.clearInterruptLocked(err)
 	}
+	return woken
 }
 
 // opError dresses an error of a raw system call as package net does.

@@ -62,7 +62,7 @@ func ConnectPipe[P Protocol](ctx context.Context, r, w *os.File, factory func() 
 	if err != nil {
 		return nil, none, err
 	}
-	t, err := start(ctx, newPipeConn(r, w), p, cfg, nil)
+	t, err := start(ctx, newStream(newPipeConn(r, w), cfg), p, nil)
 	return created(t, p, err)
 }
 

@@ -26,6 +26,18 @@ func (s *stream) read() {
 }
 
 func (s *stream) readPolled() {
+	if !s.shared {
+		s.pollUntilOver(0)
+	} else if err := s.raw.Control(s.pollUntilOver); err != nil {
+		s.fail(err)
+	}
+}
+
+// pollUntilOver is what readPolled does. If others have the conn too, it is
+// called inside RawConn.Control, which keeps the descriptor's number ours: they
+// may close the conn behind our back, and Write must not send to whoever gets
+// the number next. All others are spared the stack that this takes.
+func (s *stream) pollUntilOver(uintptr) {
 	for {
 		err := s.poll(s.onReadable)
 		if s.over(err) || s.wantsUpgrade() && !s.doUpgrade() {
@@ -116,8 +128,11 @@ func (s *stream) isTCP() bool {
 // drained reports whether the reader may wait without having met EAGAIN. more
 // is what the receive said, which knows of bytes and of a FIN. It does not
 // know of a RST that came together with the bytes, and for which no other
-// wake-up will come; but after one, no write can have succeeded.
-func (s *stream) drained(more bool) bool { return !more && (s.tls != nil || s.alive.Load()) }
+// wake-up will come; but after one, no send can have succeeded: one that began
+// after the reader woke is the proof that it was not there by then.
+func (s *stream) drained(more bool) bool {
+	return !more && (s.tls != nil || s.alive.Load() == s.wakes.Load())
+}
 
 // adaptReadSize goes from 64 KiB, which costs nothing while it is shared by
 // all connections, to 256 KiB and back with what the peer sends.
@@ -233,8 +248,27 @@ func (s *stream) readConn(p []byte, pastGate bool) (int, error) {
 		return 0, os.ErrDeadlineExceeded
 	}
 	n, err := s.conn.Read(p)
-	s.leaveConn(err)
+	woken := s.leaveConn(err)
+	if !woken && s.inVain(n, err) {
+		return 0, io.ErrNoProgress
+	}
 	return n, err
+}
+
+// maxInVain is how many Reads of a foreign conn in a row may bring nothing, and
+// no error either, as in package bufio.
+const maxInVain = 100
+
+// inVain counts the Reads that bring nothing, and reports whether there were
+// too many: the reader would go round for ever. A timeout that is not our
+// wake-up is one of them.
+func (s *stream) inVain(n int, err error) bool {
+	if n != 0 || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		s.vain = 0
+		return false
+	}
+	s.vain++
+	return s.vain == maxInVain
 }
 
 // takeChunk delivers what a Read brought as soon as reading is allowed: it may

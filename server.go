@@ -135,7 +135,7 @@ func ServeListener[P Protocol](ln net.Listener, factory func() P, opts *ServerOp
 		return nil, badOption("DelayStart, Addresses, Backlog and ReusePort are for CreateServer: this listener is listening")
 	}
 	s.network = ln.Addr().Network()
-	s.listeners = []*listener{{Listener: ln, addr: ln.Addr()}}
+	s.listeners = []*listener{{Listener: ln, addr: ln.Addr(), foreign: isForeignListener(ln)}}
 	return s, s.StartServing()
 }
 
@@ -391,7 +391,7 @@ func (s *Server) ServeConn(conn net.Conn) error {
 		s.release()
 		return err
 	}
-	if !s.serve(conn) {
+	if !s.serve(conn, true) {
 		return errServerClosed
 	}
 	return nil

@@ -210,31 +210,58 @@ func TestServerCloseResetsWhatWaits(t *testing.T) {
 	require.Empty(t, s.made, "no protocol was made for them")
 }
 
-// closingConn calls a func when it is asked for its address, which happens
-// between its acceptance and its becoming one of the server's connections.
-type closingConn struct {
-	net.Conn
+// closingListener calls a func while it accepts.
+type closingListener struct {
+	net.Listener
 	hook func()
 }
 
-func (c closingConn) LocalAddr() net.Addr {
-	c.hook()
-	return c.Conn.LocalAddr()
+func (l *closingListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		l.hook()
+	}
+	return conn, err
 }
 
 // SV-03, SV-04: a connection that is just being accepted when the server is
 // closed is dropped; otherwise Shutdown would wait for one that it has never
 // asked to end.
 func TestCloseDuringAccept(t *testing.T) {
-	ln := newFakeListener()
+	fake := newFakeListener()
+	ln := &closingListener{Listener: fake}
 	s := serveFake(t, ln, nil, nil)
+	ln.hook = func() { s.Close() }
 	ours, peer := net.Pipe()
-	ln.push(closingConn{ours, func() { s.Close() }}, nil)
+	fake.push(ours, nil)
 	require.NoError(t, peer.SetReadDeadline(time.Now().Add(patience)))
 	_, err := peer.Read(make([]byte, 1))
 	require.Equal(t, io.EOF, err)
 	waitFor(t, s.Server)
 	require.Empty(t, s.made)
+}
+
+// closingConn calls a func when its deadlines are cleared, which happens just
+// before it becomes one of the server's connections.
+type closingConn struct {
+	net.Conn
+	hook func()
+}
+
+func (c closingConn) SetDeadline(t time.Time) error {
+	c.hook()
+	return c.Conn.SetDeadline(t)
+}
+
+// SV-03: the same of ServeConn, which then leaves the conn alone.
+func TestCloseDuringServeConn(t *testing.T) {
+	s := serveTCP(t, nil, nil)
+	ours, peer := net.Pipe()
+	defer peer.Close()
+	require.ErrorIs(t, s.ServeConn(closingConn{ours, func() { s.Close() }}), net.ErrClosed)
+	waitFor(t, s.Server)
+	require.Empty(t, s.made)
+	require.NoError(t, ours.Close())
 }
 
 // SV-04: Wait waits while the server is open, connections or not.
@@ -518,7 +545,7 @@ func (l *fakeListener) gaps() (gaps []time.Duration) {
 }
 
 // serveFake serves a fake listener, and ends with the test.
-func serveFake(t testing.TB, ln *fakeListener, opts *strand.ServerOptions, setup func(r *recorder)) *testServer {
+func serveFake(t testing.TB, ln net.Listener, opts *strand.ServerOptions, setup func(r *recorder)) *testServer {
 	t.Helper()
 	made := make(chan *recorder, 100)
 	s, err := strand.ServeListener(ln, factoryOf(made, setup), opts)

@@ -20,6 +20,7 @@ type stream struct {
 	// Fixed before the reader starts.
 	conn   net.Conn
 	wraw   syscall.RawConn // what the writer waits for; base's raw unless a pipe has two files
+	shared bool            // others may have conn, too
 	kind   sockio.Kind     // None: conn is only used through its methods
 	pipe   *pipeConn       // conn, if it is a pipe
 	server *Server         // whose connection this is, or nil
@@ -30,6 +31,7 @@ type stream struct {
 	// Used by the reader goroutine alone.
 	readSize int
 	receives uint8       // counted up to inqAfter
+	vain     uint8       // Reads of a foreign conn that brought nothing, since the last that did
 	recvKind sockio.Kind // how to receive: kind, or TCPInq
 	tls      *tlsLayer   // the topmost layer that is in use, nil for a plain connection
 
@@ -56,7 +58,6 @@ func bind(p Protocol) *binding {
 func newStream(conn net.Conn, cfg *config) *stream {
 	s := &stream{conn: conn}
 	s.owner, s.cfg = s, cfg
-	s.local, s.remote = conn.LocalAddr(), conn.RemoteAddr()
 	if s.pipe, _ = conn.(*pipeConn); s.pipe != nil {
 		s.raw, s.wraw, s.kind = s.pipe.raw, s.pipe.wraw, s.pipe.kind
 		s.split = !s.pipe.oneFile()
@@ -65,18 +66,43 @@ func newStream(conn net.Conn, cfg *config) *stream {
 		s.wraw = s.raw
 	}
 	s.recvKind = s.kind
+	if !s.isForeign() {
+		s.local, s.remote = conn.LocalAddr(), conn.RemoteAddr()
+	}
+	_, s.untimed = conn.(*tls.Conn)
 	s.init()
 	s.setGateLocked()
 	return s
+}
+
+// isForeign reports whether conn is one of which nothing is known but that it
+// has methods, any of which may wait.
+func (s *stream) isForeign() bool { return s.kind == sockio.None && s.pipe == nil }
+
+// learnAddresses asks a foreign conn for its addresses, on the connection's own
+// goroutine: the conns of a listener for the PROXY protocol, say, have to
+// receive a header to know them. That counts as being in the conn.
+func (s *stream) learnAddresses() {
+	if !s.enterConn(true) {
+		return
+	}
+	local, remote := s.conn.LocalAddr(), s.conn.RemoteAddr()
+	s.leaveConn(nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.local, s.remote = local, remote
 }
 
 // owner
 
 func (s *stream) protocol() BaseProtocol { return s.proto.Load() }
 
-// prepare shakes hands, if the connection begins with TLS, and has the server's
+// prepare learns the addresses, shakes hands, if the connection begins with TLS, and has the server's
 // factory make the protocol.
 func (s *stream) prepare() bool {
+	if s.isForeign() {
+		s.learnAddresses()
+	}
 	if s.wantsUpgrade() && !s.doUpgrade() {
 		return false
 	}

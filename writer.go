@@ -2,6 +2,7 @@ package strand
 
 import (
 	"errors"
+	"io"
 	"os"
 	"syscall"
 	"time"
@@ -114,14 +115,16 @@ func (s *stream) sendLocked(p []byte) (int, error) {
 	case s.kind == sockio.None:
 		return 0, nil // only the writer goroutine may block in a foreign conn
 	case s.fd >= 0:
+		wake := s.wakes.Load()
 		n, err := sockio.Send(s.kind, uintptr(s.fd), p)
-		return s.triedLocked(n, err)
+		return s.triedLocked(wake, n, err)
 	}
 	return s.sendvLocked([][]byte{p})
 }
 
 // sendvLocked is sendLocked for several pieces.
 func (s *stream) sendvLocked(bufs [][]byte) (n int, err error) {
+	wake := s.wakes.Load()
 	switch {
 	case s.kind == sockio.None:
 		return 0, nil
@@ -130,7 +133,7 @@ func (s *stream) sendvLocked(bufs [][]byte) (n int, err error) {
 	default:
 		n, err = s.sendvInPollerLocked(bufs)
 	}
-	return s.triedLocked(n, err)
+	return s.triedLocked(wake, n, err)
 }
 
 // sendvInPollerLocked is a function of its own for its closure, because of
@@ -147,11 +150,11 @@ func (s *stream) sendvInPollerLocked(bufs [][]byte) (n int, err error) {
 }
 
 // triedLocked takes the outcome of a try: a socket error ends the connection
-// and goes to the caller (WR-07).
-func (s *stream) triedLocked(n int, err error) (int, error) {
+// and goes to the caller (WR-07). wake is what wakes was before it.
+func (s *stream) triedLocked(wake uint32, n int, err error) (int, error) {
 	s.sent += int64(n)
 	if err == nil {
-		s.alive.Store(true)
+		s.alive.Store(wake)
 		return n, nil
 	}
 	if err == syscall.EAGAIN {
@@ -222,6 +225,12 @@ func (s *stream) Writable() bool {
 // RawConn.Write, where a try of Write would have to wait for it.
 func (s *stream) writeLoop() {
 	w := writer{s: s}
+	over := false
+	defer func() {
+		if !over {
+			s.writerFailed(newPanicError(recover()))
+		}
+	}()
 	for {
 		var err error
 		if s.kind == sockio.None {
@@ -229,10 +238,20 @@ func (s *stream) writeLoop() {
 		} else {
 			err = s.wraw.Write(w.onWritable)
 		}
-		if s.written(err) {
+		if over = s.written(err); over {
 			return
 		}
 	}
+}
+
+// writerFailed is the end of a writer in whose goroutine a foreign conn has
+// panicked. It ends the connection, as a panic of Read does.
+func (s *stream) writerFailed(err *PanicError) {
+	s.callbackFailed(err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out.Reset()
+	s.writerGoneLocked()
 }
 
 // writer is what the writer goroutine of the fast path needs.
@@ -283,15 +302,32 @@ func (s *stream) writeConn() error {
 	if s.life.phase >= ended || len(p) == 0 {
 		return nil
 	}
-	s.inConn++
-	s.mu.Unlock()
-	n, err := s.conn.Write(p)
-	s.mu.Lock()
-	s.inConn--
-	if s.life.phase < ended {
+	n := 0
+	err := s.inConnLocked(func() (err error) {
+		n, err = s.conn.Write(p)
+		return err
+	})
+	switch {
+	case n < 0 || n > len(p):
+		return errBadWrite
+	case n == 0 && err == nil:
+		return io.ErrShortWrite // to go on would be to go round for ever
+	case n > 0 && s.life.phase < ended:
 		s.drainedLocked(n)
 	}
 	return err
+}
+
+// inConnLocked calls a method of a foreign conn, which may take its time,
+// without the lock.
+func (s *stream) inConnLocked(call func() error) error {
+	s.inConn++
+	s.mu.Unlock()
+	defer func() { // also if it panics
+		s.mu.Lock()
+		s.inConn--
+	}()
+	return call()
 }
 
 // written is called when the writer has come out of the conn, and reports
@@ -362,10 +398,5 @@ func (s *stream) sendEOFLocked() error {
 	if s.kind != sockio.None {
 		return s.conn.(closeWriter).CloseWrite()
 	}
-	s.inConn++
-	s.mu.Unlock() // a foreign conn may take its time
-	err := s.conn.(closeWriter).CloseWrite()
-	s.mu.Lock()
-	s.inConn--
-	return err
+	return s.inConnLocked(s.conn.(closeWriter).CloseWrite)
 }

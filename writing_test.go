@@ -503,3 +503,29 @@ func TestConcurrentWritesAreWhole(t *testing.T) {
 		}
 	})
 }
+
+// WR-01, FC-09: WriteLines tries the socket with all pieces, however many they
+// are: nothing is held that the kernel has room for.
+func TestWriteLinesTriesAllPieces(t *testing.T) {
+	for _, k := range kinds[:2] {
+		t.Run(k.name, func(t *testing.T) {
+			r := newRecorder()
+			opts := &strand.AttachOptions{TransportOptions: strand.TransportOptions{WriteBufferHigh: -1}}
+			tr, peer := connected(t, k, r, opts)
+			pieces := make([][]byte, 150)
+			var want []byte
+			for i := range pieces {
+				pieces[i] = []byte{byte(i)}
+				want = append(want, byte(i))
+			}
+			n, err := tr.WriteLines(pieces...)
+			require.NoError(t, err)
+			require.Equal(t, len(want), n)
+			require.True(t, tr.Writable())
+			tr.Close()
+			require.Equal(t, want, readAll(t, peer))
+			require.NoError(t, r.awaitLost(t))
+			r.wantCalls(t, "no pause", "ConnectionMade", "ConnectionLost nil")
+		})
+	}
+}

@@ -132,29 +132,36 @@ type vector struct {
 
 var vectors = sync.Pool{New: func() any { return new(vector) }}
 
-// Sendv writes once from the pieces of bufs, in order, and returns how much
-// the kernel took.
-func Sendv(k Kind, fd uintptr, bufs [][]byte) (int, error) {
+// Sendv writes the pieces of bufs in order until the kernel takes no more,
+// and returns how much it took.
+func Sendv(k Kind, fd uintptr, bufs [][]byte) (total int, err error) {
 	v := vectors.Get().(*vector)
-	count, size := 0, 0
-	for _, b := range bufs {
-		if count == maxVec {
+	for {
+		count, size := 0, 0
+		for ; len(bufs) > 0 && count < maxVec; bufs = bufs[1:] {
+			if b := bufs[0]; len(b) > 0 {
+				v.iov[count].Base = &b[0]
+				v.iov[count].SetLen(len(b))
+				size += len(b)
+				count++
+			}
+		}
+		if count == 0 {
 			break
 		}
-		if len(b) > 0 {
-			v.iov[count].Base = &b[0]
-			v.iov[count].SetLen(len(b))
-			size += len(b)
-			count++
+		var n int
+		n, err = v.send(k, fd, count, size)
+		clear(v.iov[:count])
+		total += n
+		if n < size {
+			break
 		}
 	}
-	n, err := 0, error(nil)
-	if count > 0 {
-		n, err = v.send(k, fd, count, size)
-	}
-	clear(v.iov[:count])
 	vectors.Put(v)
-	return n, err
+	if total > 0 {
+		err = nil // the next call meets it again
+	}
+	return total, err
 }
 
 func (v *vector) send(k Kind, fd uintptr, count, size int) (int, error) {
