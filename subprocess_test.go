@@ -181,7 +181,7 @@ func requireProcessDone(t testing.TB, tr strand.SubprocessTransport) {
 	t.Helper()
 	require.ErrorIs(t, tr.Kill(), os.ErrProcessDone)
 	require.ErrorIs(t, tr.Terminate(), os.ErrProcessDone)
-	require.ErrorIs(t, tr.SendSignal(syscall.SIGHUP), os.ErrProcessDone)
+	require.ErrorIs(t, tr.SendSignal(syscall.SIGALRM), os.ErrProcessDone)
 }
 
 // allLost are the events of a child without errors.
@@ -392,7 +392,7 @@ func TestSubprocessGroup(t *testing.T) {
 		"Close":      {syscall.SIGKILL, func(tr strand.SubprocessTransport) error { return tr.Close() }},
 		"Kill":       {syscall.SIGKILL, func(tr strand.SubprocessTransport) error { return tr.Kill() }},
 		"Terminate":  {syscall.SIGTERM, func(tr strand.SubprocessTransport) error { return tr.Terminate() }},
-		"SendSignal": {syscall.SIGHUP, func(tr strand.SubprocessTransport) error { return tr.SendSignal(syscall.SIGHUP) }},
+		"SendSignal": {syscall.SIGALRM, func(tr strand.SubprocessTransport) error { return tr.SendSignal(syscall.SIGALRM) }},
 	} {
 		for _, setsid := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s %v", name, setsid), func(t *testing.T) {
@@ -428,7 +428,7 @@ func TestSubprocessReturnCode(t *testing.T) {
 		"kill -KILL $$":       -9,
 		"kill -SEGV $$":       -11,
 		"kill -TERM $$":       -15,
-		"kill -HUP $$":        -1,
+		"kill -ALRM $$":       -14,
 		"exec sh -c exit\\ 5": 5,
 	} {
 		t.Run(command, func(t *testing.T) {
@@ -442,7 +442,7 @@ func TestSubprocessReturnCode(t *testing.T) {
 		for want, send := range map[int]func(tr strand.SubprocessTransport) error{
 			-9:  strand.SubprocessTransport.Kill,
 			-15: strand.SubprocessTransport.Terminate,
-			-1:  func(tr strand.SubprocessTransport) error { return tr.SendSignal(syscall.SIGHUP) },
+			-14: func(tr strand.SubprocessTransport) error { return tr.SendSignal(syscall.SIGALRM) },
 		} {
 			c := newChildRecorder()
 			tr := spawn(t, c, nil, "cat")
