@@ -499,6 +499,7 @@ var concurrencyCases = []conformanceCase{
 					if err != nil {
 						return
 					}
+					runtime.Gosched()
 				}
 			})
 		}

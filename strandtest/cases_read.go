@@ -1,6 +1,7 @@
 package strandtest
 
 import (
+	"runtime"
 	"sync"
 
 	"github.com/gostrand/strand"
@@ -141,6 +142,7 @@ var readCases = []conformanceCase{
 			for !isClosed(stop) {
 				c.a.tr.PauseReading()
 				c.a.tr.ResumeReading()
+				runtime.Gosched() // with one processor the others would wait for the scheduler each time
 			}
 		})
 		for range 30 {

@@ -3,6 +3,7 @@ package strandtest
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"sync"
 
 	"github.com/gostrand/strand"
@@ -304,6 +305,7 @@ var writeCases = []conformanceCase{
 			if c.a.tr.WriteBufferSize() > 64<<20 {
 				c.Fatal("writing to a peer that is gone never ends")
 			}
+			runtime.Gosched()
 		}
 		c.a.AwaitLost(c)
 	}},
