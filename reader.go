@@ -65,7 +65,7 @@ func (s *stream) receive(fd uintptr) bool {
 	if p.buffered != nil {
 		return s.receiveInto(p.buffered, fd)
 	}
-	buf := bufpool.Get(s.readSize)
+	buf := bufpool.Get(bufpool.Large)
 	n, more, err := s.recv(fd, buf.Data)
 	if s.gate.Load() || s.proto.Load() != p {
 		s.receivedLate(buf.Data[:n], err)
@@ -73,11 +73,10 @@ func (s *stream) receive(fd uintptr) bool {
 		return true
 	}
 	if n > 0 {
-		s.adaptReadSize(n, len(buf.Data))
 		s.deliver(p, buf.Data[:n])
 	}
 	bufpool.Put(buf)
-	return s.received(n, err) && !s.drained(more)
+	return s.received(n, err) && (n >= bulk || !s.drained(more))
 }
 
 // receivedLate takes the outcome of a receive during which somebody else shut
@@ -110,6 +109,11 @@ func (s *stream) recv(fd uintptr, p []byte) (n int, more bool, err error) {
 	return n, more, err
 }
 
+// bulk is the number of bytes after which another receive is tried even if the
+// last one has left nothing: while so many were worked on, more are likely to
+// have come, and to look is cheaper than to wait.
+const bulk = 16 << 10
+
 // inqAfter is the number of receives from which on a TCP socket is asked to
 // tell what is left: for a connection that carries less it does not pay.
 const inqAfter = 4
@@ -132,17 +136,6 @@ func (s *stream) isTCP() bool {
 // after the reader woke is the proof that it was not there by then.
 func (s *stream) drained(more bool) bool {
 	return !more && (s.tls != nil || s.alive.Load() == s.wakes.Load())
-}
-
-// adaptReadSize goes from 64 KiB, which costs nothing while it is shared by
-// all connections, to 256 KiB and back with what the peer sends.
-func (s *stream) adaptReadSize(n, size int) {
-	switch {
-	case n == size:
-		s.readSize = bufpool.Huge
-	case n < bufpool.Large:
-		s.readSize = bufpool.Large
-	}
 }
 
 // deliver hands data to the protocol. The caller has the turn.

@@ -29,7 +29,6 @@ type stream struct {
 	proto atomic.Pointer[binding]
 
 	// Used by the reader goroutine alone.
-	readSize int
 	receives uint8       // counted up to inqAfter
 	vain     uint8       // Reads of a foreign conn that brought nothing, since the last that did
 	recvKind sockio.Kind // how to receive: kind, or TCPInq

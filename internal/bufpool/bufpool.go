@@ -6,14 +6,13 @@ package bufpool
 
 import "sync"
 
-// The sizes that are kept. A stream reads into Small when it knows nothing of
-// its peer, and into Huge (asyncio's 256 KiB, RD-01) when chunks that large
-// keep coming.
+// The sizes that are kept. Large is what a stream receives at once: with more
+// the peer's next bytes wait while ours are worked on, and neither side is busy
+// all the time.
 const (
 	Small  = 4 << 10
 	Medium = 16 << 10
 	Large  = 64 << 10
-	Huge   = 256 << 10
 )
 
 // Buffer is a lent piece of memory. Data always has its full size; R and W
@@ -27,9 +26,9 @@ type Buffer struct {
 var pools = [...]struct {
 	size int
 	sync.Pool
-}{{size: Small}, {size: Medium}, {size: Large}, {size: Huge}}
+}{{size: Small}, {size: Medium}, {size: Large}}
 
-// Get returns a buffer of at least n bytes, or of Huge bytes if n is more.
+// Get returns a buffer of at least n bytes, or of Large bytes if n is more.
 // Its contents are whatever the last borrower left.
 func Get(n int) *Buffer {
 	class := len(pools) - 1

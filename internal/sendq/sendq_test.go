@@ -47,7 +47,7 @@ func TestAppendCopies(t *testing.T) {
 func TestChunkBoundaries(t *testing.T) {
 	for _, n := range []int{
 		1, bufpool.Small - 1, bufpool.Small, bufpool.Small + 1,
-		bufpool.Large - 1, bufpool.Large, bufpool.Large + 1, 3*bufpool.Huge + 1,
+		bufpool.Large - 1, bufpool.Large, bufpool.Large + 1, 9*bufpool.Large + 1,
 	} {
 		var q Queue
 		q.Append(pattern(0, n))
