@@ -115,9 +115,9 @@ func (s *Server) releaseLocked() {
 }
 
 // serve starts a connection, whose slot is taken; shared says that others may
-// have conn, too. It gives the slot back and
-// returns false if the server was closed meanwhile: Shutdown, which has looked
-// at the list already, would wait for the connection without asking it to end.
+// have conn, too. It gives the slot back and returns false if the server was
+// closed meanwhile: Shutdown, which has looked at the list already, would wait
+// for the connection without asking it to end.
 func (s *Server) serve(conn net.Conn, shared bool) bool {
 	c := newStream(conn, s.cfg)
 	c.server, c.shared = s, shared

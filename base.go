@@ -39,7 +39,7 @@ type base struct {
 	d       *dispatcher // &own, or one that several transports share
 	own     dispatcher
 	gate    atomic.Bool   // reading is not allowed now: see setGateLocked
-	wakes   atomic.Uint32 // how often the reader woke; only the reader adds
+	wakes   atomic.Uint32 // how often the reader woke and went to wait: odd while it is awake; only the reader adds
 	alive   atomic.Uint32 // what wakes was before the last send that the descriptor took
 	arrived atomic.Int64  // bytes received, counted for IdleTimeout only
 
@@ -216,12 +216,17 @@ func (b *base) lose() {
 	}
 	b.mu.Lock()
 	b.life.advance(lost)
-	made, cause := b.life.made, b.life.cause
 	b.mu.Unlock()
+	b.tellLost()
+}
+
+// tellLost runs ConnectionLost if there was a ConnectionMade.
+func (b *base) tellLost() {
+	cause := b.life.cause // no lock: decided
 	if cause != nil && b.cfg.debug {
 		b.cfg.log.Debug("strand: connection failed", "error", cause, "transport", b)
 	}
-	if made {
+	if b.life.made {
 		b.d.run(func() { b.owner.protocol().ConnectionLost(cause) })
 	}
 }
@@ -299,8 +304,12 @@ func (b *base) closeForeign(done chan<- struct{}) {
 // may be looked at without the lock.
 func (b *base) closeConn() {
 	if err := b.owner.closeDescriptor(); err != nil && b.cfg.debug {
-		b.cfg.log.Debug("strand: close failed", "error", err, "transport", b)
+		b.logCloseFailed(err)
 	}
+}
+
+func (b *base) logCloseFailed(err error) {
+	b.cfg.log.Debug("strand: close failed", "error", err, "transport", b)
 }
 
 // callbackOwner

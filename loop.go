@@ -102,8 +102,9 @@ func (b *base) parkLocked() {
 }
 
 // wakeReaderLocked gets the reader to look at the state again, wherever it
-// waits. While a callback runs it only finds the deadline past when it comes
-// back. A caller's *tls.Conn is left alone, because a handshake that meets a
+// waits. If it is awake there is nothing to do, which matters when a callback
+// closes its own connection: setting a deadline takes more stack than a
+// goroutine has at first. A caller's *tls.Conn is left alone, because a handshake that meets a
 // deadline has failed for good: what its Read brings is held or dropped, and at
 // the end it is closed. Only for something better to do it is woken.
 func (b *base) wakeReaderLocked() {
@@ -111,6 +112,7 @@ func (b *base) wakeReaderLocked() {
 	case b.parked != nil:
 		close(b.parked)
 		b.parked = nil
+	case b.polling && b.isAwake():
 	case b.polling || b.inConn > 0:
 		if _, busy := b.owner.heldLocked(); busy || !b.untimed {
 			b.interrupted = b.owner.descriptor().SetReadDeadline(longAgo) == nil
@@ -181,12 +183,28 @@ func (b *base) onReadable(fd uintptr) bool {
 		}
 		more := b.owner.receive(fd)
 		b.leave()
-		if !more {
+		if !more && b.mayWait() {
 			return false
 		}
 	}
+	b.wakes.Add(1)
 	return true
 }
+
+// mayWait is asked before the reader waits. Whoever shuts the gate later finds
+// it waiting, and wakes it.
+func (b *base) mayWait() bool {
+	b.wakes.Add(1)
+	if !b.gate.Load() {
+		return true
+	}
+	b.wakes.Add(1)
+	return false
+}
+
+// isAwake reports whether the reader will look at the gate before it waits. It
+// is asked after the gate was shut.
+func (b *base) isAwake() bool { return b.wakes.Load()%2 == 1 }
 
 func (b *base) enterPoller(fd uintptr) {
 	b.inPoller = true

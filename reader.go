@@ -174,25 +174,36 @@ func (s *stream) received(n int, err error) bool {
 // peerEOF tells the protocol that the peer sends no more. The caller has the
 // turn.
 func (s *stream) peerEOF() {
+	if s.inputOver() && !s.staysOpen() {
+		s.Close()
+	}
+}
+
+// inputOver notes that the peer sends no more, and reports whether the protocol
+// is to know.
+func (s *stream) inputOver() bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.life.isClosing() {
-		s.mu.Unlock()
-		return
+		return false
 	}
 	s.life.sawEOF = true
 	s.setGateLocked()
 	if s.tls != nil {
 		s.sec.peerDone = true
 	}
-	s.mu.Unlock()
+	return true
+}
+
+// staysOpen runs EOFReceived and reports whether there is a sending half that
+// stays open.
+func (s *stream) staysOpen() bool {
 	keepOpen := false
 	s.d.timed(func() { keepOpen = s.proto.Load().EOFReceived() })()
 	if keepOpen && s.tls != nil {
 		s.cfg.log.Warn("strand: returning true from EOFReceived has no effect over TLS", "transport", s)
 	}
-	if !keepOpen || s.tls != nil || s.noWrite() {
-		s.Close()
-	}
+	return keepOpen && s.tls == nil && !s.noWrite()
 }
 
 // The portable path: any net.Conn, through its own Read.

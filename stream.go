@@ -96,8 +96,8 @@ func (s *stream) learnAddresses() {
 
 func (s *stream) protocol() BaseProtocol { return s.proto.Load() }
 
-// prepare learns the addresses, shakes hands, if the connection begins with TLS, and has the server's
-// factory make the protocol.
+// prepare learns the addresses, shakes hands, if the connection begins with TLS,
+// and has the server's factory make the protocol.
 func (s *stream) prepare() bool {
 	if s.isForeign() {
 		s.learnAddresses()
