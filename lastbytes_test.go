@@ -1,6 +1,7 @@
 package strand_test
 
 import (
+	"io"
 	"net"
 	"runtime"
 	"testing"
@@ -44,6 +45,32 @@ func TestEndTogetherWithTheLastBytes(t *testing.T) {
 	if testing.Short() || raceDetector {
 		rounds = 500
 	}
+	eachEnd(t, func(t *testing.T, ln net.Listener, answer bool, end func(*net.TCPConn)) {
+		for range rounds {
+			ours, peer := dialed(t, ln)
+			endRound(t, ours, peer, peer, &lastBytes{answer: answer}, nil, end)
+		}
+	})
+}
+
+// The same through TLS, where the read that would only find nothing is
+// crypto/tls's.
+func TestEndTogetherWithTheLastRecord(t *testing.T) {
+	rounds := 200
+	if testing.Short() || raceDetector {
+		rounds = 50
+	}
+	eachEnd(t, func(t *testing.T, ln net.Listener, answer bool, end func(*net.TCPConn)) {
+		for range rounds {
+			ours, peer := dialed(t, ln)
+			client := clientTLSConn(peer)
+			go client.Handshake() // Write waits for it
+			endRound(t, ours, peer, client, &lastBytes{answer: answer}, &strand.AttachOptions{TLS: serverTLS()}, end)
+		}
+	})
+}
+
+func eachEnd(t *testing.T, test func(t *testing.T, ln net.Listener, answer bool, end func(*net.TCPConn))) {
 	// With one processor the peer's two calls come before the reader wakes.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	ends := map[string]func(peer *net.TCPConn){
@@ -59,32 +86,34 @@ func TestEndTogetherWithTheLastBytes(t *testing.T) {
 				ln, err := net.Listen("tcp", "127.0.0.1:0")
 				require.NoError(t, err)
 				defer ln.Close()
-				for range rounds {
-					endRound(t, ln, answer, end)
-				}
+				test(t, ln, answer, end)
 			})
 		}
 	}
 }
 
-// endRound warms a connection up, and then sends the last bytes and the end.
-func endRound(t *testing.T, ln net.Listener, answer bool, end func(*net.TCPConn)) {
+func dialed(t *testing.T, ln net.Listener) (ours net.Conn, peer *net.TCPConn) {
 	conn, err := net.Dial("tcp", ln.Addr().String())
 	require.NoError(t, err)
-	peer := conn.(*net.TCPConn)
-	defer peer.Close()
-	ours, err := ln.Accept()
+	ours, err = ln.Accept()
 	require.NoError(t, err)
-	l := &lastBytes{answer: answer, got: make(chan int, 16), lost: make(chan error, 1)}
-	_, _, err = strand.Attach(t.Context(), ours, func() *lastBytes { return l }, nil)
+	return ours, conn.(*net.TCPConn)
+}
+
+// endRound warms a connection up, and then sends the last bytes, through w, and
+// the end.
+func endRound(t *testing.T, ours net.Conn, peer *net.TCPConn, w io.Writer, l *lastBytes, opts *strand.AttachOptions, end func(*net.TCPConn)) {
+	defer peer.Close()
+	l.got, l.lost = make(chan int, 16), make(chan error, 1)
+	_, _, err := strand.Attach(t.Context(), ours, func() *lastBytes { return l }, opts)
 	require.NoError(t, err)
 	var p [64]byte
 	for range 6 {
-		_, err = peer.Write(p[:])
+		_, err = w.Write(p[:])
 		require.NoError(t, err)
 		require.Equal(t, 64, await(t, "the bytes", l.got))
 	}
-	peer.Write(p[:])
+	w.Write(p[:])
 	end(peer)
 	await(t, "the end of the connection", l.lost)
 	require.Equal(t, 64, await(t, "the last bytes", l.got), "what came before the end is not lost")

@@ -102,12 +102,21 @@ func (s *stream) recv(fd uintptr, p []byte) (n int, more bool, err error) {
 	if s.tls != nil {
 		return s.recvTLS(fd, p)
 	}
+	return s.recvPlain(fd, p)
+}
+
+// recvPlain is recv of what the kernel has.
+func (s *stream) recvPlain(fd uintptr, p []byte) (n int, more bool, err error) {
 	n, more, err = sockio.Recv(s.recvKind, fd, p)
 	if s.receives < inqAfter {
 		s.countReceive(fd)
 	}
 	return n, more, err
 }
+
+// metEAGAIN reports whether a receive through TLS went on until there was
+// nothing left.
+func (s *stream) metEAGAIN() bool { return s.tls != nil && !s.sec.skipped }
 
 // bulk is the number of bytes after which another receive is tried even if the
 // last one has left nothing: while so many were worked on, more are likely to
@@ -135,7 +144,7 @@ func (s *stream) isTCP() bool {
 // wake-up will come; but after one, no send can have succeeded: one that began
 // after the reader woke is the proof that it was not there by then.
 func (s *stream) drained(more bool) bool {
-	return !more && (s.tls != nil || s.alive.Load() == s.wakes.Load())
+	return !more && (s.metEAGAIN() || s.alive.Load() == s.wakes.Load())
 }
 
 // deliver hands data to the protocol. The caller has the turn.

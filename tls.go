@@ -149,6 +149,8 @@ type security struct {
 
 	// Used by the reader goroutine alone.
 	fd       uintptr // the descriptor, inside raw.Read
+	dry      bool    // the last receive has left nothing in the kernel
+	skipped  bool    // and for that reason the last read of the descriptor was left out
 	blocking bool    // the wire has to wait for bytes itself
 	pastGate bool    // reading is for a handshake, or to discard
 }
@@ -231,19 +233,31 @@ func (w *wire) read(p []byte) (int, error) {
 	case s.sec.blocking:
 		return s.readWaiting(p)
 	}
-	n, _, err := sockio.Recv(s.kind, s.sec.fd, p)
-	return asRead(n, s.opError("read", err))
+	return s.readReady(p)
+}
+
+// readReady is a read of the descriptor without waiting. One that could only
+// meet EAGAIN is left out; recvTLS decides what that is worth.
+func (s *stream) readReady(p []byte) (int, error) {
+	c := s.sec
+	if c.skipped = c.dry; c.skipped {
+		c.dry = false
+		return 0, errWouldBlock
+	}
+	n, more, err := s.recvPlain(c.fd, p)
+	c.dry = n > 0 && !more
+	if err == syscall.EAGAIN {
+		return 0, errWouldBlock
+	}
+	return s.asRead(n, err)
 }
 
 // asRead makes an io.Reader's result of a receive's.
-func asRead(n int, err error) (int, error) {
-	switch {
-	case errors.Is(err, syscall.EAGAIN):
-		return 0, errWouldBlock
-	case n == 0 && err == nil:
+func (s *stream) asRead(n int, err error) (int, error) {
+	if n == 0 && err == nil {
 		return 0, io.EOF
 	}
-	return n, err
+	return n, s.opError("read", err)
 }
 
 func (w *wire) Write(p []byte) (int, error) {
@@ -316,7 +330,7 @@ func (s *stream) readWaiting(p []byte) (n int, err error) {
 		case s.isOver():
 			return 0, s.endError()
 		case perr == nil:
-			return asRead(n, s.opError("read", err))
+			return s.asRead(n, err)
 		case !errors.Is(perr, os.ErrDeadlineExceeded): // that was a wake-up
 			return 0, perr
 		}
@@ -578,11 +592,14 @@ func StartTLSWait(ctx context.Context, t Transport, opts *TLSOptions) error {
 // recvTLS is recv through TLS: it decrypts until p is full or nothing is left.
 func (s *stream) recvTLS(fd uintptr, p []byte) (n int, more bool, err error) {
 	l := s.tls
-	s.sec.fd = fd
+	s.sec.fd, s.sec.dry = fd, false
 	for err = l.err; n < len(p) && err == nil; {
 		var k int
 		k, err = l.conn.Read(p[n:])
 		n += k
+		if n == 0 && err == errWouldBlock && s.sec.skipped {
+			err = nil // what will wake the reader has to come after a real EAGAIN
+		}
 	}
 	switch {
 	case err == errWouldBlock && n == 0:
@@ -823,7 +840,7 @@ func (s *stream) discard() (err error) {
 		buf := bufpool.Get(bufpool.Small)
 		defer bufpool.Put(buf)
 		s.sec.fd = fd
-		for err = nil; err == nil; {
+		for err = nil; err == nil || err == errWouldBlock && s.sec.skipped; {
 			_, err = s.tls.conn.Read(buf.Data)
 		}
 		return err != errWouldBlock
