@@ -1,0 +1,271 @@
+package strand
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/gostrand/strand/internal/sendq"
+)
+
+// ErrPlaintextPending is the error of an upgrade to TLS that found plaintext
+// which the peer had sent already and no callback had been given: somebody may
+// have injected it before the encryption began.
+var ErrPlaintextPending = errors.New("strand: plaintext received before the TLS handshake")
+
+var errUpgrading = errors.New("strand: StartTLS is already running")
+
+// StartTLS makes a plain connection go on as a TLS connection, on the same
+// Transport: TLS in the middle, as with STARTTLS, or TLS inside TLS. It does
+// not block. It may be called from any goroutine and from inside a callback;
+// from the moment of the call no more plaintext is delivered, but to a callback
+// that is already on its way when the call comes from elsewhere. What was
+// accepted before goes out first, in clear; what is written before the
+// handshake is over goes out after it, encrypted.
+//
+// If StartTLS returns nil, done, which may be nil, is called in turn with the
+// callbacks when the handshake is over, or before ConnectionLost if the
+// connection ends first. If the handshake failed, the connection ends with the
+// same error. It fails with ErrPlaintextPending if the library holds plaintext
+// that no callback has seen; bytes that the kernel holds are TLS's. A conn of
+// the caller's that has no deadlines can only be upgraded from a callback:
+// nothing else brings the reader back from its Read.
+// The error returned matches net.ErrClosed on a connection that is closing,
+// and errors.ErrUnsupported for transports that cannot have TLS. asyncio:
+// loop.start_tls.
+func StartTLS(t Transport, opts *TLSOptions, done func(error)) error {
+	s, ok := t.(*stream)
+	if !ok || s.pipe != nil {
+		return fmt.Errorf("strand: StartTLS on a %T: %w", t, errors.ErrUnsupported)
+	}
+	if opts == nil {
+		opts = new(TLSOptions)
+	}
+	set, err := opts.resolve(opts.ServerSide, "")
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.life.refusal(s.transfer != nil); err != nil {
+		return err
+	}
+	if s.upgradingLocked() {
+		return errUpgrading
+	}
+	s.beginLocked(set, done)
+	s.wakeReaderLocked()
+	return nil
+}
+
+// StartTLSWait is StartTLS and the wait for its end. It must not be called
+// from a callback of t. If ctx ends before the handshake, the connection is
+// aborted and the context's cause returned.
+func StartTLSWait(ctx context.Context, t Transport, opts *TLSOptions) error {
+	done := make(chan error, 1)
+	if err := StartTLS(t, opts, func(err error) { done <- err }); err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	if s := t.(*stream); s.wantsUpgrade() {
+		s.fail(context.Cause(ctx))
+	}
+	return <-done
+}
+
+// upgrade is one handshake, wanted or running.
+type upgrade struct {
+	layer *tlsLayer
+	done  func(error)
+	limit *time.Timer
+	early sendq.Queue // what was written meanwhile, in clear, to be encrypted
+	left  bool        // plaintext was left undelivered
+}
+
+// beginLocked makes a handshake the next thing that the reader does. What
+// hinders it from beginning counts as part of it.
+func (s *stream) beginLocked(set *tlsSettings, done func(error)) {
+	if s.sec == nil {
+		s.sec = new(security)
+	}
+	l := &tlsLayer{set: set, wire: &wire{s: s, below: s.sec.top, prefix: set.prefix}}
+	if set.server {
+		l.conn = tls.Server(l.wire, set.config)
+	} else {
+		l.conn = tls.Client(l.wire, set.config)
+	}
+	up := &upgrade{layer: l, done: done}
+	up.limit = time.AfterFunc(set.handshake, func() { s.upgradeTimeout(up) })
+	s.sec.up = up
+	s.setGateLocked()
+}
+
+// secure makes TLS the first thing to happen on a new stream.
+func (s *stream) secure(set *tlsSettings) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.beginLocked(set, nil)
+}
+
+// upgradingLocked reports whether a handshake is wanted or running.
+func (s *stream) upgradingLocked() bool { return s.sec != nil && s.sec.up != nil }
+
+func (s *stream) wantsUpgrade() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.upgradingLocked() && s.sec.failed == nil && s.life.phase < ended
+}
+
+// earlyLocked is the number of bytes that wait for the end of a handshake.
+func (c *security) earlyLocked() int {
+	if c.up == nil {
+		return 0
+	}
+	return c.up.early.Len()
+}
+
+func (s *stream) upgradeTimeout(up *upgrade) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sec.up == up {
+		s.endLocked(&TimeoutError{Op: "handshake", After: up.layer.set.handshake})
+	}
+}
+
+// doUpgrade runs the handshake on the reader goroutine and reports whether the
+// connection goes on. If not, dropUpgrade is what comes after.
+func (s *stream) doUpgrade() bool {
+	up := s.sec.up // set before the reader came here, and changed by nobody else
+	err := ErrPlaintextPending
+	if !up.left {
+		err = s.handshake(up.layer)
+	}
+	if err != nil {
+		s.handshakeFailed(err)
+		return false
+	}
+	if !s.install(up) {
+		return false
+	}
+	if up.done != nil {
+		s.enter()
+		s.d.run(func() { up.done(nil) })
+		s.leave()
+	}
+	return true
+}
+
+func (s *stream) handshake(l *tlsLayer) error {
+	s.sec.blocking, s.sec.pastGate = true, true
+	defer func() { s.sec.blocking, s.sec.pastGate = false, false }()
+	err := l.conn.Handshake()
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF // the peer went away in the middle (TL-04)
+	}
+	if err != nil {
+		return fmt.Errorf("strand: TLS handshake: %w", err)
+	}
+	return nil
+}
+
+// install puts the new layer into use: what was written meanwhile goes first.
+// It returns false if the connection has ended before.
+func (s *stream) install(up *upgrade) bool {
+	l := up.layer
+	s.sec.encrypt.Lock()
+	defer s.sec.encrypt.Unlock()
+	s.mu.Lock()
+	if s.life.phase >= ended {
+		s.mu.Unlock()
+		return false
+	}
+	up.limit.Stop()
+	s.tls, s.sec.top, s.sec.up = l, l, nil
+	s.setGateLocked()
+	goodbye := s.life.phase == closing
+	s.mu.Unlock()
+	s.sendEarly(up)
+	if goodbye {
+		s.goodbyeEncrypting()
+	}
+	return true
+}
+
+// sendEarly encrypts what was written during the handshake. The caller holds
+// the lock for encrypting.
+func (s *stream) sendEarly(up *upgrade) {
+	for p := up.early.Head(); p != nil; p = up.early.Head() {
+		if s.encryptInto(up.layer, p) != nil {
+			up.early.Reset()
+			return
+		}
+		n := len(p)
+		up.early.Consume(n)
+		s.mu.Lock()
+		if s.life.phase < ended {
+			s.flow.sub(n)
+			s.edgesLocked()
+		}
+		s.mu.Unlock()
+	}
+}
+
+// handshakeFailed ends the connection once the alert is out that tells the
+// peer why.
+func (s *stream) handshakeFailed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sec.up.early.Reset()
+	if !s.life.advance(closing) {
+		s.endLocked(err)
+		return
+	}
+	s.sec.failed = err
+	s.limitsLocked().startClose()
+	s.flushedLocked()
+}
+
+// dropUpgrade tells of a handshake that has not come to a good end, for
+// whatever reason, at the end of the connection.
+func (s *stream) dropUpgrade() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.upgradingLocked() {
+		return
+	}
+	up := s.sec.up
+	up.limit.Stop()
+	up.early.Reset()
+	cause := s.life.cause
+	if s.server != nil && !s.life.made && cause != nil { // nil: we have ended it ourselves
+		s.server.failedHandshakes.Add(1)
+		s.cfg.log.Debug("strand: TLS handshake failed", "error", cause, "transport", s)
+	}
+	if up.done != nil {
+		if cause == nil {
+			cause = closedError{}
+		}
+		s.d.post(func() { up.done(cause) })
+	}
+}
+
+// tlsBegins reports whether StartTLS was called since the gate was looked at:
+// from then on nothing is delivered in clear.
+func (s *stream) tlsBegins() bool { return s.gate.Load() && s.wantsUpgrade() }
+
+// plaintextLeft is called for bytes that were received and not delivered. If
+// that is because TLS begins, it must not.
+func (s *stream) plaintextLeft() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.upgradingLocked() {
+		s.sec.up.left = true
+	}
+}

@@ -1,0 +1,184 @@
+package strand
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/gostrand/strand/internal/sockio"
+)
+
+// wire is the net.Conn that crypto/tls works on. Its Write is the stream's
+// transmit, which never blocks and never fails while the connection lives: one
+// failed write would poison the tls.Conn. Its Read answers errWouldBlock when
+// nothing is there, after which tls.Conn.Read can be called again at any byte;
+// Handshake cannot, so that during a handshake Read waits.
+type wire struct {
+	s      *stream
+	below  *tlsLayer // nil: the conn itself
+	prefix []byte
+	err    error // came with the last bytes; tls.Conn would drop those
+	eof    bool  // the conn has ended, properly or not, and tls.Conn was told
+	sent   int   // crypto/tls's lock for output; bytes
+}
+
+func (w *wire) Read(p []byte) (n int, err error) {
+	if len(w.prefix) > 0 {
+		n = copy(p, w.prefix)
+		w.prefix = w.prefix[n:]
+		return n, nil
+	}
+	if err = w.err; err == nil {
+		n, err = w.read(p)
+	}
+	if n > 0 && err != nil {
+		if err != errWouldBlock {
+			w.err = err
+		}
+		return n, nil
+	}
+	w.eof = w.eof || err == io.EOF || err == io.ErrUnexpectedEOF // the latter from the layer below
+	return n, err
+}
+
+func (w *wire) read(p []byte) (int, error) {
+	s := w.s
+	switch {
+	case w.below != nil:
+		return w.below.conn.Read(p)
+	case s.kind == sockio.None:
+		return s.readForeign(p)
+	case s.sec.blocking:
+		return s.readWaiting(p)
+	}
+	return s.readReady(p)
+}
+
+// readReady is a read of the descriptor without waiting. One that could only
+// meet EAGAIN is left out; recvTLS decides what that is worth.
+func (s *stream) readReady(p []byte) (int, error) {
+	c := s.sec
+	if c.skipped = c.dry; c.skipped {
+		c.dry = false
+		return 0, errWouldBlock
+	}
+	n, more, err := s.recvPlain(c.fd, p)
+	c.dry = n > 0 && !more
+	if err == syscall.EAGAIN {
+		return 0, errWouldBlock
+	}
+	return s.asRead(n, err)
+}
+
+// asRead makes an io.Reader's result of a receive's.
+func (s *stream) asRead(n int, err error) (int, error) {
+	if n == 0 && err == nil {
+		return 0, io.EOF
+	}
+	return n, s.opError("read", err)
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	w.sent += len(p)
+	if w.below != nil {
+		return w.below.conn.Write(p)
+	}
+	s := w.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.life.phase >= ended {
+		return 0, closedError{s.life.cause}
+	}
+	s.countAnswerLocked(len(p))
+	if s.sec.corked {
+		s.out.Append(p)
+		if s.out.Len() < maxCorked {
+			return len(p), nil
+		}
+		return len(p), s.uncorkLocked()
+	}
+	return s.transmitLocked(p)
+}
+
+func (w *wire) Close() error                   { w.s.Abort(); return nil }
+func (w *wire) LocalAddr() net.Addr            { return w.s.local }
+func (w *wire) RemoteAddr() net.Addr           { return w.s.remote }
+func (*wire) SetDeadline(time.Time) error      { return nil }
+func (*wire) SetReadDeadline(time.Time) error  { return nil }
+func (*wire) SetWriteDeadline(time.Time) error { return nil }
+
+// maxAnswers is how much crypto/tls may queue by itself behind other output. A
+// peer that asks for new keys again and again, and reads nothing, would
+// otherwise fill the memory.
+const maxAnswers = 16 << 10
+
+var errFlood = errors.New("strand: TLS: the peer asks for answers and does not read them")
+
+// countAnswerLocked counts n bytes that crypto/tls is about to send. What is
+// not user data, nor of a handshake, answers the peer.
+func (s *stream) countAnswerLocked(n int) {
+	c := s.sec
+	switch {
+	case c.up != nil || c.encrypting.Load():
+	case !s.backlogLocked():
+		c.answers = n
+	default:
+		if c.answers += n; c.answers > maxAnswers {
+			s.endLocked(errFlood)
+		}
+	}
+}
+
+// errWouldBlock is temporary, as crypto/tls understands it: the session goes on.
+var errWouldBlock net.Error = wouldBlock{}
+
+type wouldBlock struct{}
+
+func (wouldBlock) Error() string        { return "strand: nothing to read now" }
+func (wouldBlock) Timeout() bool        { return true }
+func (wouldBlock) Temporary() bool      { return true }
+func (wouldBlock) Is(target error) bool { return target == os.ErrDeadlineExceeded }
+
+// readWaiting is a blocking read on the fast path, for handshakes.
+func (s *stream) readWaiting(p []byte) (n int, err error) {
+	for {
+		perr := s.poll(func(fd uintptr) bool {
+			n, _, err = sockio.Recv(s.kind, fd, p)
+			return err != syscall.EAGAIN
+		})
+		switch {
+		case s.isOver():
+			return 0, s.endError()
+		case perr == nil:
+			return s.asRead(n, err)
+		case !errors.Is(perr, os.ErrDeadlineExceeded): // that was a wake-up
+			return 0, perr
+		}
+	}
+}
+
+// readForeign is a read of a foreign conn. Only in a handshake it waits until
+// there is something.
+func (s *stream) readForeign(p []byte) (int, error) {
+	for {
+		n, err := s.readConn(p, s.sec.pastGate)
+		switch {
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return n, err
+		case n > 0 || !s.sec.blocking:
+			return n, errWouldBlock
+		case s.isOver():
+			return 0, s.endError()
+		}
+	}
+}
+
+// isOver reports whether the end is decided.
+func (s *stream) isOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.life.phase >= ended
+}
