@@ -141,7 +141,9 @@ func (e *endpoint) receiveBatch(fd uintptr) bool {
 		e.more = e.receiveFailed(err)
 		return false
 	}
-	e.batch, e.next, e.count, e.more = b, 0, n, more
+	// While several were worked on, more have come: to look is cheaper than to
+	// wait.
+	e.batch, e.next, e.count, e.more = b, 0, n, more || n > 1
 	if n > 1 {
 		e.startCollecting()
 	}
