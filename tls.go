@@ -56,9 +56,18 @@ func (s *stream) recvTLS(fd uintptr, p []byte) (n int, more bool, err error) {
 		var k int
 		k, err = l.conn.Read(p[n:])
 		n += k
+		if k > 0 && n < len(p) && s.sec.dry && l.wire.below == nil && l.wire.records.one() {
+			// crypto/tls has nothing left and the kernel neither: to ask them is
+			// spared, as far as it may be.
+			s.sec.dry, s.sec.skipped = false, true
+			err = errWouldBlock
+		}
 		if n == 0 && err == errWouldBlock && s.sec.skipped {
 			err = nil // what will wake the reader has to come after a real EAGAIN
 		}
+	}
+	if err == errWouldBlock {
+		l.wire.records.whole = 0
 	}
 	switch {
 	case err == errWouldBlock && n == 0:

@@ -17,15 +17,51 @@ import (
 // nothing is there, after which tls.Conn.Read can be called again at any byte;
 // Handshake cannot, so that during a handshake Read waits.
 type wire struct {
-	s      *stream
-	below  *tlsLayer // nil: the conn itself
-	prefix []byte
-	err    error // came with the last bytes; tls.Conn would drop those
-	eof    bool  // the conn has ended, properly or not, and tls.Conn was told
-	sent   int   // crypto/tls's lock for output; bytes
+	s       *stream
+	below   *tlsLayer // nil: the conn itself
+	prefix  []byte
+	err     error // came with the last bytes; tls.Conn would drop those
+	eof     bool  // the conn has ended, properly or not, and tls.Conn was told
+	records recordScan
+	sent    int // crypto/tls's lock for output; bytes
 }
 
+// recordScan follows the records in what crypto/tls has been given.
+type recordScan struct {
+	left  int     // of the body of the record at hand
+	head  [5]byte // its header, as far as it has come
+	have  uint8   // bytes of it
+	whole int     // records that crypto/tls may not have opened yet
+}
+
+func (r *recordScan) add(p []byte) {
+	for len(p) > 0 {
+		if r.have < 5 {
+			k := copy(r.head[r.have:], p)
+			r.have += uint8(k)
+			p = p[k:]
+			r.left = int(r.head[3])<<8 | int(r.head[4])
+		}
+		k := min(r.left, len(p))
+		r.left -= k
+		p = p[k:]
+		if r.have == 5 && r.left == 0 {
+			r.have = 0
+			r.whole++
+		}
+	}
+}
+
+// one reports whether there is one record, and nothing of another.
+func (r *recordScan) one() bool { return r.whole == 1 && r.have == 0 }
+
 func (w *wire) Read(p []byte) (n int, err error) {
+	n, err = w.next(p)
+	w.records.add(p[:n])
+	return n, err
+}
+
+func (w *wire) next(p []byte) (n int, err error) {
 	if len(w.prefix) > 0 {
 		n = copy(p, w.prefix)
 		w.prefix = w.prefix[n:]
