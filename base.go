@@ -35,6 +35,7 @@ type base struct {
 
 	split   bool // what is written to is another descriptor than raw's
 	untimed bool // the descriptor is a caller's *tls.Conn: see wakeReaderLocked
+	shared  bool // others may have the descriptor, too: see readPolled
 
 	d       *dispatcher // &own, or one that several transports share
 	own     dispatcher
@@ -78,6 +79,9 @@ type owner interface {
 
 	// read reads until reading is over.
 	read()
+
+	// over takes the outcome of poll and reports whether reading is over.
+	over(err error) bool
 
 	// receive receives once without blocking, runs the callbacks for it, and
 	// reports whether another call may find something. The caller has the

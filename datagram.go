@@ -86,9 +86,8 @@ func (e *endpoint) lostInTurn() {}
 func (e *endpoint) read() {
 	if e.raw == nil {
 		e.readPortable()
-		return
-	}
-	for !e.over(e.poll(e.onReadable)) {
+	} else {
+		e.readPolled()
 	}
 }
 

@@ -106,7 +106,7 @@ func AttachPacket[P DatagramProtocol](ctx context.Context, pc net.PacketConn, fa
 	if err := pc.SetDeadline(time.Time{}); errors.Is(err, net.ErrClosed) {
 		return nil, none, err
 	}
-	return attachPacket(ctx, &datagramSocket{PacketConn: pc}, factory, cfg)
+	return attachPacket(ctx, &datagramSocket{PacketConn: pc, shared: true}, factory, cfg)
 }
 
 func datagramOptions(noFactory bool, opts *DatagramOptions) (o DatagramOptions, cfg *config, err error) {
@@ -136,8 +136,9 @@ func checkPacketConn(pc net.PacketConn) error {
 // datagramSocket is what an endpoint is made of.
 type datagramSocket struct {
 	net.PacketConn
-	only net.Addr // the peer of a socket that is not connected, or nil
-	file socketFile
+	only   net.Addr // the peer of a socket that is not connected, or nil
+	file   socketFile
+	shared bool // others may have it, too
 }
 
 func (s *datagramSocket) close() {
@@ -152,7 +153,7 @@ func attachPacket[P DatagramProtocol](ctx context.Context, s *datagramSocket, fa
 		return nil, none, errNilProtocol
 	}
 	e := newEndpoint(s.PacketConn, p, cfg)
-	e.file = s.file
+	e.file, e.shared = s.file, s.shared
 	if s.only != nil {
 		e.sendOnlyTo(s.only)
 	}

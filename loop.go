@@ -130,6 +130,23 @@ func (b *base) stopReadingLocked() {
 // goroutine waits for readiness holding no buffer, and the descriptor cannot
 // be closed, so that writing may use it too.
 
+// readPolled reads until reading is over. If others have the descriptor too, it
+// does so inside RawConn.Control, which keeps the descriptor's number ours: they
+// may close it behind our back, and what is sent must not go to whoever gets the
+// number next. All others are spared the stack that this takes.
+func (b *base) readPolled() {
+	if !b.shared {
+		b.pollUntilOver(0)
+	} else if err := b.raw.Control(b.pollUntilOver); err != nil {
+		b.fail(err)
+	}
+}
+
+func (b *base) pollUntilOver(uintptr) {
+	for !b.owner.over(b.poll(b.onReadable)) {
+	}
+}
+
 // poll is a RawConn.Read that others can interrupt.
 func (b *base) poll(onReadable func(fd uintptr) bool) error {
 	b.mu.Lock()
@@ -150,7 +167,7 @@ func (b *base) poll(onReadable func(fd uintptr) bool) error {
 	return err
 }
 
-// over takes the outcome of poll and reports whether reading is over.
+// over is the owner's, for one that does nothing but read.
 func (b *base) over(err error) bool {
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		b.fail(err)

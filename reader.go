@@ -25,34 +25,18 @@ func (s *stream) read() {
 	}
 }
 
-func (s *stream) readPolled() {
-	if !s.shared {
-		s.pollUntilOver(0)
-	} else if err := s.raw.Control(s.pollUntilOver); err != nil {
-		s.fail(err)
-	}
-}
-
-// pollUntilOver is what readPolled does. If others have the conn too, it is
-// called inside RawConn.Control, which keeps the descriptor's number ours: they
-// may close the conn behind our back, and Write must not send to whoever gets
-// the number next. All others are spared the stack that this takes.
-func (s *stream) pollUntilOver(uintptr) {
-	for {
-		err := s.poll(s.onReadable)
-		if s.over(err) || s.wantsUpgrade() && !s.doUpgrade() {
-			return
-		}
-	}
-}
-
-// over is base's, for a stream whose handshake may have output waiting for it,
-// or that watches the reader of its pipe.
+// over is base's, for a stream that shakes hands when it has stopped reading,
+// also to get output out that waits for it, or that watches the reader of its
+// pipe.
 func (s *stream) over(err error) bool {
 	if err != nil && s.readerGone() {
 		err = nil
 	}
-	return s.base.over(err) && !s.wantsUpgrade()
+	over := s.base.over(err)
+	if s.wantsUpgrade() {
+		return !s.doUpgrade()
+	}
+	return over
 }
 
 // receive does one receive and its callback, in turn, and reports whether

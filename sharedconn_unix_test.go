@@ -4,6 +4,7 @@ package strand
 
 import (
 	"context"
+	"errors"
 	"net"
 	"syscall"
 	"testing"
@@ -22,6 +23,21 @@ func (r lateRaw) Read(f func(fd uintptr) bool) error {
 	return r.RawConn.Read(f)
 }
 
+// wantHeld has b, which is not started yet, look at its descriptor when
+// RawConn.Read has let go of it but a send would still use it. The returned
+// func says what it saw.
+func wantHeld(b *base) (seen func() error) {
+	b.shared = true
+	statted := errors.New("nobody looked")
+	b.raw = lateRaw{b.raw, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		var st syscall.Stat_t
+		statted = syscall.Fstat(b.fd, &st)
+	}}
+	return func() error { return statted }
+}
+
 // A conn that somebody closes behind the transport's back keeps its descriptor
 // as long as Write may use it: the next conn to get the number would get the
 // bytes.
@@ -34,21 +50,29 @@ func TestDescriptorOfASharedConn(t *testing.T) {
 	cfg, err := new(TransportOptions).resolve()
 	require.NoError(t, err)
 	s := newStream(conn, cfg)
-	s.shared = true
-	var statted error
-	s.raw = lateRaw{s.raw, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		var st syscall.Stat_t
-		statted = syscall.Fstat(s.fd, &st)
-	}}
+	seen := wantHeld(&s.base)
 	tr, err := start(context.Background(), s, NopProtocol{}, nil)
 	require.NoError(t, err)
 	conn.Close()
 	<-tr.Done()
-	require.NoError(t, statted, "the descriptor is open")
+	require.NoError(t, seen(), "the descriptor is open")
 	_, err = tr.Write([]byte("x"))
 	require.ErrorIs(t, err, net.ErrClosed)
+}
+
+// The same for datagrams.
+func TestDescriptorOfASharedPacketConn(t *testing.T) {
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	cfg, err := new(TransportOptions).resolve()
+	require.NoError(t, err)
+	e := newEndpoint(pc, NopDatagramProtocol{}, cfg)
+	seen := wantHeld(&e.base)
+	require.NoError(t, e.start(context.Background()))
+	pc.Close()
+	<-e.Done()
+	require.NoError(t, seen(), "the descriptor is open")
+	require.ErrorIs(t, e.SendTo(nil, pc.LocalAddr()), net.ErrClosed)
 }
 
 // Whoever gives a conn may have kept it.
@@ -70,4 +94,20 @@ func TestSharedConns(t *testing.T) {
 	require.True(t, theirs.(*stream).shared)
 	require.True(t, isForeignListener(struct{ net.Listener }{}))
 	require.False(t, isForeignListener(new(net.TCPListener)))
+}
+
+func TestSharedPacketConns(t *testing.T) {
+	newProtocol := func() NopDatagramProtocol { return NopDatagramProtocol{} }
+	ours, _, err := CreateDatagramEndpoint(context.Background(), "udp", "127.0.0.1:0", "", newProtocol, nil)
+	require.NoError(t, err)
+	require.False(t, ours.(*endpoint).shared)
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	theirs, _, err := AttachPacket(context.Background(), pc, newProtocol, nil)
+	require.NoError(t, err)
+	require.True(t, theirs.(*endpoint).shared)
+	for _, tr := range []DatagramTransport{ours, theirs} {
+		tr.Abort()
+		<-tr.Done()
+	}
 }

@@ -20,7 +20,6 @@ type stream struct {
 	// Fixed before the reader starts.
 	conn   net.Conn
 	wraw   syscall.RawConn // what the writer waits for; base's raw unless a pipe has two files
-	shared bool            // others may have conn, too
 	kind   sockio.Kind     // None: conn is only used through its methods
 	pipe   *pipeConn       // conn, if it is a pipe
 	server *Server         // whose connection this is, or nil
