@@ -93,8 +93,14 @@ type owner interface {
 	// to wait.
 	heldLocked() (held, busy bool)
 
-	// writeLoop is the writer goroutine.
+	// writeLoop is the writer goroutine: writeUntilOver, with what it is to do
+	// there.
 	writeLoop()
+
+	// written is called when the writer has come out of the descriptor, and
+	// reports whether it is to end. If output ends here, this is where the end
+	// is passed on.
+	written(err error) (over bool)
 
 	// flushOutputLocked sends what can be sent now, and reports whether a close
 	// has to wait for output.
@@ -215,17 +221,17 @@ func (b *base) awaitEnd() {
 // lose closes the descriptor, and then tells the protocol: ConnectionLost may
 // want to listen on the same address again.
 func (b *base) lose() {
+	defer b.tellLost()   // also if Close calls runtime.Goexit
 	if b.closer == nil { // no lock: nobody starts one any more
 		b.d.protect(b.closeConn)
 	}
-	b.mu.Lock()
-	b.life.advance(lost)
-	b.mu.Unlock()
-	b.tellLost()
 }
 
 // tellLost runs ConnectionLost if there was a ConnectionMade.
 func (b *base) tellLost() {
+	b.mu.Lock()
+	b.life.advance(lost)
+	b.mu.Unlock()
 	cause := b.life.cause // no lock: decided
 	if cause != nil && b.cfg.debug {
 		b.cfg.log.Debug("strand: connection failed", "error", cause, "transport", b)
@@ -275,7 +281,6 @@ func (b *base) endedLocked() {
 	}
 	b.limits.stop()
 	b.ending.decided(b.life.cause)
-	b.stopReadingLocked()
 	b.owner.endDecidedLocked()
 	if b.writing && b.raw != nil {
 		b.owner.descriptor().SetWriteDeadline(longAgo) // wakes the writer; on a closed conn nothing has to
@@ -284,6 +289,7 @@ func (b *base) endedLocked() {
 		b.closer = make(chan struct{})
 		go b.closeForeign(b.closer)
 	}
+	b.stopReadingLocked()
 }
 
 // fail ends the connection because of err.
@@ -342,8 +348,12 @@ func (b *base) callbackFailed(err *PanicError) {
 	if b.isExiting(err) {
 		return
 	}
-	b.cfg.log.Error("strand: callback panicked", "error", err, "stack", string(err.Stack), "transport", b)
+	b.logPanic(err)
 	b.fail(err)
+}
+
+func (b *base) logPanic(err *PanicError) {
+	b.cfg.log.Error("strand: callback panicked", "error", err, "stack", string(err.Stack), "transport", b)
 }
 
 // isExiting reports whether err is a runtime.Goexit that was reported already:
@@ -515,6 +525,44 @@ func (b *base) beginWritingLocked() {
 		l := b.limitsLocked()
 		l.write.start(b.cfg.writeTimeout, l.checkWrite)
 	}
+}
+
+// writeUntilOver is the writer goroutine. It never runs a callback: a callback
+// may wait for output to drain. write goes into the descriptor, for as long as
+// it likes. That there is no writer any more is said only after it has left
+// RawConn.Write, where a try of somebody else's would have to wait for it. If it
+// panics, which a foreign conn may do, the connection ends as with a panic of
+// its Read.
+func (b *base) writeUntilOver(write func() error) {
+	over := false
+	defer func() {
+		if !over {
+			b.writerFailed(newPanicError(recover()))
+		}
+	}()
+	for !over {
+		over = b.owner.written(write())
+	}
+}
+
+func (b *base) writerFailed(err *PanicError) {
+	b.callbackFailed(err)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.owner.dropOutputLocked()
+	b.writerGoneLocked()
+}
+
+// inConnLocked calls a method of a foreign conn, which may take its time,
+// without the lock.
+func (b *base) inConnLocked(call func() error) error {
+	b.inConn++
+	b.mu.Unlock()
+	defer func() { // also if it panics
+		b.mu.Lock()
+		b.inConn--
+	}()
+	return call()
 }
 
 func (b *base) writerGoneLocked() bool {

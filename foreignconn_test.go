@@ -178,6 +178,7 @@ func TestOddConns(t *testing.T) {
 		{"Write panics", oddConn{write: panics}, nil},
 		{"Write exits", oddConn{write: exits}, nil},
 		{"Close panics", oddConn{read: returns(0, io.ErrClosedPipe), close: func() error { panic("odd") }}, io.ErrClosedPipe},
+		{"Close exits", oddConn{read: returns(0, io.ErrClosedPipe), close: func() error { runtime.Goexit(); return nil }}, io.ErrClosedPipe},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -115,9 +115,26 @@ func (b *base) wakeReaderLocked() {
 	case b.polling && b.isAwake():
 	case b.polling || b.inConn > 0:
 		if _, busy := b.owner.heldLocked(); busy || !b.untimed {
-			b.interrupted = b.owner.descriptor().SetReadDeadline(longAgo) == nil
+			b.interrupted = b.setReadDeadlineLocked(longAgo)
 		}
 	}
+}
+
+// setReadDeadlineLocked is the descriptor's SetReadDeadline, and reports
+// whether it worked. It may be anybody's: if it panics, the connection ends, and
+// whoever happened to call, a timer perhaps, goes on.
+func (b *base) setReadDeadlineLocked(t time.Time) (ok bool) {
+	returned := false
+	defer func() {
+		if !returned {
+			err := newPanicError(recover())
+			b.logPanic(err)
+			b.endLocked(err)
+		}
+	}()
+	ok = b.owner.descriptor().SetReadDeadline(t) == nil
+	returned = true
+	return ok
 }
 
 // stopReadingLocked ends reading for good.
@@ -180,7 +197,7 @@ func (b *base) over(err error) bool {
 func (b *base) clearInterruptLocked(err error) {
 	if b.interrupted || errors.Is(err, os.ErrDeadlineExceeded) {
 		b.interrupted = false
-		b.owner.descriptor().SetReadDeadline(time.Time{}) // it fails only on a closed conn, where the read fails too
+		b.setReadDeadlineLocked(time.Time{}) // it fails only on a closed conn, where the read fails too
 	}
 }
 

@@ -266,21 +266,17 @@ func (e *endpoint) queueLocked(p []byte, to *target) {
 	e.startWriterLocked()
 }
 
-// The writer goroutine. It never runs a callback.
+// What the writer goroutine does.
 
 func (e *endpoint) writeLoop() {
-	for {
-		var err error
-		if e.raw == nil {
-			err = e.writeConn()
-		} else {
-			err = e.raw.Write(e.onWritable)
-		}
-		if e.written(err) {
-			return
-		}
+	if e.raw == nil {
+		e.writeUntilOver(e.writeConn)
+	} else {
+		e.writeUntilOver(e.writeRaw)
 	}
 }
+
+func (e *endpoint) writeRaw() error { return e.raw.Write(e.onWritable) }
 
 // onWritable sends until the backlog is empty, and returns false to wait for
 // room.
@@ -329,11 +325,7 @@ func (e *endpoint) writeConn() error {
 		return nil
 	}
 	p := *e.out.Head()
-	e.inConn++
-	e.mu.Unlock()
-	err := e.writePacket(p.Data, p.To.foreign)
-	e.mu.Lock()
-	e.inConn--
+	err := e.inConnLocked(func() error { return e.writePacket(p.Data, p.To.foreign) })
 	switch {
 	case e.life.phase >= ended:
 	case errors.Is(err, net.ErrClosed):
@@ -356,9 +348,6 @@ func (e *endpoint) writePacket(p []byte, to net.Addr) error {
 	return err
 }
 
-// written is called when the writer has come out of the conn, and reports
-// whether it is to end. If output ends here, this is where the end is passed
-// on.
 func (e *endpoint) written(err error) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()

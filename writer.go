@@ -218,40 +218,15 @@ func (s *stream) Writable() bool {
 	return s.flow.writable() && s.acceptLocked(0) == nil
 }
 
-// The writer goroutine. It never runs a callback: a callback may wait for
-// output to drain.
+// What the writer goroutine does.
 
-// writeLoop drains the backlog. That it is done is said only after it has left
-// RawConn.Write, where a try of Write would have to wait for it.
 func (s *stream) writeLoop() {
-	w := writer{s: s}
-	over := false
-	defer func() {
-		if !over {
-			s.writerFailed(newPanicError(recover()))
-		}
-	}()
-	for {
-		var err error
-		if s.kind == sockio.None {
-			err = s.writeConn()
-		} else {
-			err = s.wraw.Write(w.onWritable)
-		}
-		if over = s.written(err); over {
-			return
-		}
+	if s.kind == sockio.None {
+		s.writeUntilOver(s.writeConn)
+	} else {
+		w := writer{s: s}
+		s.writeUntilOver(w.write)
 	}
-}
-
-// writerFailed is the end of a writer in whose goroutine a foreign conn has
-// panicked. It ends the connection, as a panic of Read does.
-func (s *stream) writerFailed(err *PanicError) {
-	s.callbackFailed(err)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.out.Reset()
-	s.writerGoneLocked()
 }
 
 // writer is what the writer goroutine of the fast path needs.
@@ -259,6 +234,8 @@ type writer struct {
 	s    *stream
 	bufs [][]byte
 }
+
+func (w *writer) write() error { return w.s.wraw.Write(w.onWritable) }
 
 // onWritable sends until the backlog is empty, and returns false to wait for
 // room.
@@ -318,21 +295,6 @@ func (s *stream) writeConn() error {
 	return err
 }
 
-// inConnLocked calls a method of a foreign conn, which may take its time,
-// without the lock.
-func (s *stream) inConnLocked(call func() error) error {
-	s.inConn++
-	s.mu.Unlock()
-	defer func() { // also if it panics
-		s.mu.Lock()
-		s.inConn--
-	}()
-	return call()
-}
-
-// written is called when the writer has come out of the conn, and reports
-// whether it is to end. If output ends here, this is where the end is passed
-// on.
 func (s *stream) written(err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
