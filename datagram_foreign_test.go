@@ -132,3 +132,27 @@ func TestOddPacketConnAndTimer(t *testing.T) {
 	var timeout *strand.TimeoutError
 	require.ErrorAs(t, r.awaitLost(t), &timeout, "the first cause wins")
 }
+
+// DG-20, DG-17: what a foreign conn has not taken yet counts, and Abort forgets
+// it, also what the conn is writing at that moment.
+func TestDatagramAbortInWriteTo(t *testing.T) {
+	k := datagramKinds[0]
+	writing, goOn := make(chan struct{}), make(chan struct{})
+	conn := &oddPacket{PacketConn: k.socket(t), write: func(p []byte) (int, error) {
+		close(writing)
+		<-goOn
+		return len(p), nil
+	}}
+	r := newDatagramRecorder()
+	tr := attachPacket(t, conn, k, r, nil)
+	for range 2 {
+		require.NoError(t, tr.SendTo([]byte("x"), to(tr)))
+	}
+	await(t, "WriteTo", writing)
+	require.Equal(t, 2*(1+8), tr.WriteBufferSize())
+	tr.Abort()
+	require.Zero(t, tr.WriteBufferSize())
+	close(goOn)
+	require.NoError(t, r.awaitLost(t))
+	require.Zero(t, tr.WriteBufferSize(), "what WriteTo has written after all is not given back twice")
+}

@@ -552,7 +552,8 @@ func TestDatagramQueue(t *testing.T) {
 	}
 }
 
-// DG-14, DG-15: Abort drops what is queued; nothing can be sent afterwards.
+// DG-14, DG-15, DG-20: Abort drops what is queued, so that the buffer is empty;
+// nothing can be sent afterwards.
 func TestDatagramAbort(t *testing.T) {
 	needsFullQueue(t)
 	peer := unixKind.socket(t)
@@ -685,6 +686,19 @@ func TestDatagramClosedFromOutside(t *testing.T) {
 		require.NoError(t, pc.Close())
 		require.ErrorIs(t, r.awaitLost(t), net.ErrClosed)
 	})
+}
+
+// DG-18: SO_BROADCAST is on without Broadcast, too, which only says what the
+// remote address is for.
+func TestDatagramBroadcastOption(t *testing.T) {
+	for _, k := range datagramKinds[:3] {
+		t.Run(k.name, func(t *testing.T) {
+			tr := createDatagram(t, k.network, k.address(t), "", newDatagramRecorder(), nil)
+			require.Equal(t, 1, broadcastOption(t, tr))
+			connected := createDatagram(t, k.network, "", to(tr).String(), newDatagramRecorder(), nil)
+			require.Equal(t, 1, broadcastOption(t, connected))
+		})
+	}
 }
 
 // DG-18: with Broadcast the remote address is the default and the only one to

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -196,6 +197,24 @@ func TestWritePipe(t *testing.T) {
 			})
 		})
 	}
+}
+
+// BP-09: a BufferedProtocol receives from a pipe into its own memory, as from
+// every other stream, and only there (BP-05).
+func TestReadPipeBuffered(t *testing.T) {
+	eachPipe(t, func(t *testing.T, r, _, peerW, _ *os.File) {
+		rec := newBufferedRecorder()
+		tr, _, err := strand.ConnectReadPipe(context.Background(), r, func() *bufferedRecorder { return rec }, nil)
+		require.NoError(t, err)
+		sent := strings.Repeat("0123456789", 30) // several buffers of 64
+		_, err = peerW.WriteString(sent)
+		require.NoError(t, err)
+		rec.awaitData(t, len(sent))
+		require.NoError(t, peerW.Close())
+		await(t, "the end", tr.Done())
+		require.Equal(t, sent, string(rec.received()))
+		rec.wantCalls(t, "no DataReceived", "ConnectionMade", "BufferUpdated", "EOFReceived", "ConnectionLost nil")
+	})
 }
 
 // RP-01, WP-01: both halves as one transport; each ends for itself.
