@@ -42,7 +42,8 @@ type endpoint struct {
 	out     dgram.Queue[target] // mu
 	collect collector           // mu
 	retry   time.Duration       // mu; how long the writer last waited to try again, see retryLocked
-	owed    int                 // mu; calls of ErrorReceived that are posted
+	errs    []error             // mu; what ErrorReceived has to be told, oldest first
+	telling bool                // mu; somebody is about to tell them
 }
 
 // newEndpoint takes pc over. The caller starts run.

@@ -677,6 +677,100 @@ func TestDatagramErrorInQueue(t *testing.T) {
 	r.wantCalls(t, "in this order", "ConnectionMade", "PauseWriting", "ErrorReceived", "ResumeWriting")
 }
 
+// DG-13: that a datagram behind the one in error went out makes no difference to
+// the order, however late the protocol hears of it all.
+func TestDatagramErrorBeforeResume(t *testing.T) {
+	needsFullQueue(t)
+	peer := unixKind.socket(t)
+	r := newDatagramRecorder()
+	tr := unixKind.endpoint(t, r, nil)
+	sent := queueBehind(t, tr, to(peer))
+	require.NoError(t, tr.SetWriteBufferLimits(50, 20))
+	require.NoError(t, tr.SendTo(make([]byte, 100), &net.UnixAddr{Name: unixPath(t), Net: "unixgram"}))
+	require.NoError(t, tr.SendTo([]byte("x"), to(peer)))
+	r.awaitCall(t, "PauseWriting")
+	busy, goOn := make(chan struct{}), make(chan struct{})
+	require.True(t, tr.CallSoon(func() {
+		close(busy)
+		<-goOn
+	}))
+	await(t, "a callback that takes long", busy)
+	for range sent + 1 {
+		readPacket(t, peer)
+	}
+	for tr.WriteBufferSize() > 0 { // the writer has yet to count the last one
+		runtime.Gosched()
+	}
+	close(goOn)
+	r.awaitCall(t, "ResumeWriting")
+	r.wantCalls(t, "in this order", "ConnectionMade", "PauseWriting", "ErrorReceived", "ResumeWriting")
+}
+
+// DG-10: an error of SendTo comes right after the callback that it happened in,
+// before what was posted earlier, but behind a pause. One that ErrorReceived
+// causes waits in line.
+func TestDatagramErrorsComeFirst(t *testing.T) {
+	for _, k := range []datagramKind{datagramKinds[0], datagramKinds[1]} {
+		t.Run(k.name, func(t *testing.T) {
+			r := newDatagramRecorder()
+			tooLarge := func(tr strand.DatagramTransport) {
+				require.NoError(t, tr.SendTo(make([]byte, 65_536), to(tr)))
+			}
+			r.onMade = func(tr strand.DatagramTransport) {
+				require.True(t, tr.CallSoon(func() { r.enter("posted")() }))
+				tooLarge(tr)
+				tooLarge(tr)
+			}
+			failed := 0
+			r.onError = func(error) {
+				if failed++; failed <= 2 {
+					tooLarge(r.tr)
+				}
+			}
+			k.endpoint(t, r, nil)
+			r.awaitErrors(t, 4)
+			r.wantCalls(t, "in this order", "ConnectionMade", "ErrorReceived", "ErrorReceived", "posted", "ErrorReceived", "ErrorReceived")
+		})
+	}
+}
+
+// DG-16, law 3: a pause comes right after the callback that caused it, also
+// between two errors.
+func TestDatagramPauseBetweenErrors(t *testing.T) {
+	needsFullQueue(t)
+	peer, nobody := unixKind.socket(t), &net.UnixAddr{Name: unixPath(t), Net: "unixgram"}
+	r := newDatagramRecorder()
+	r.onMade = func(tr strand.DatagramTransport) {
+		require.NoError(t, tr.SetWriteBufferLimits(0, 0))
+		for range 2 {
+			require.NoError(t, tr.SendTo([]byte("x"), nobody))
+		}
+	}
+	r.onError = func(error) { queueBehind(t, r.tr, to(peer)) }
+	unixKind.endpoint(t, r, nil)
+	r.awaitErrors(t, 2)
+	r.wantCalls(t, "in this order", "ConnectionMade", "ErrorReceived", "PauseWriting", "ErrorReceived")
+}
+
+// DG-10: a protocol that sends again whenever a datagram fails keeps nothing
+// else from happening.
+func TestDatagramErrorsHoldUpNobody(t *testing.T) {
+	needsFullQueue(t)
+	k := unixKind
+	peer, nobody := k.socket(t), &net.UnixAddr{Name: unixPath(t), Net: "unixgram"}
+	r := newDatagramRecorder()
+	r.onError = func(error) { r.tr.SendTo([]byte("again"), nobody) }
+	tr := k.endpoint(t, r, nil)
+	require.NoError(t, tr.SendTo([]byte("x"), nobody))
+	writePacket(t, peer, "datagram", to(tr))
+	r.awaitPackets(t, 1)
+	ran := make(chan struct{})
+	require.True(t, tr.CallSoon(func() { close(ran) }))
+	await(t, "a posted func", ran)
+	tr.Abort()
+	require.NoError(t, r.awaitLost(t))
+}
+
 // DG-12: an endpoint that cannot work any more ends with the error.
 func TestDatagramClosedFromOutside(t *testing.T) {
 	eachDatagramKind(t, func(t *testing.T, k datagramKind) {

@@ -1,6 +1,7 @@
 package strand
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -22,8 +23,8 @@ type callbackOwner interface {
 // what was queued meanwhile. What is queued while nobody has the turn is run
 // by a goroutine made for it.
 //
-// The order on leave: water-mark edges, posted funcs and timers in the order
-// they came, then the next goroutine that waits in enter. Only what is queued
+// The order on leave: water-mark edges, errors of datagrams that were to be
+// sent, posted funcs and timers in the order they came, then the next goroutine that waits in enter. Only what is queued
 // when leave begins is run by it, so that a func that posts itself again and
 // again holds up nobody.
 type dispatcher struct {
@@ -34,7 +35,7 @@ type dispatcher struct {
 	busy    bool            // a goroutine has the turn
 	urgent  bool            // the owner's runUrgent is to be called
 	sealed  bool            // ConnectionLost is next or past: nothing is posted any more
-	posted  []task          // CallSoon and timers that fired, oldest first
+	posted  []task          // CallSoon and timers that fired, oldest first, behind what was posted first
 	waiting []chan struct{} // goroutines in enter, longest waiting first; closed to give the turn
 	timers  map[*Timer]struct{}
 }
@@ -171,6 +172,19 @@ func popFront[T any](s []T) []T {
 
 // post queues fn and reports whether it will run.
 func (d *dispatcher) post(fn func()) bool { return d.postTask(task{fn: fn}) }
+
+// postFirst is post for what has to come before all that is queued, except the
+// edges.
+func (d *dispatcher) postFirst(fn func()) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.sealed {
+		return false
+	}
+	d.posted = slices.Insert(d.posted, 0, task{fn: fn})
+	d.wakeLocked()
+	return true
+}
 
 func (d *dispatcher) postTask(t task) bool {
 	d.mu.Lock()

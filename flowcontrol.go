@@ -33,6 +33,8 @@ type flowControl struct {
 	// one resume, so that a protocol whose callback blocks for an hour does
 	// not find an hour of history behind it.
 	owesPause, owesResume bool
+
+	holdResume bool // something else has to be told before a resume
 }
 
 // add counts n more bytes held (FC-04: strictly above the mark pauses).
@@ -84,7 +86,7 @@ func (f *flowControl) setLimits(high, low int) error {
 }
 
 // due reports whether next would hand out an edge.
-func (f *flowControl) due() bool { return f.owesPause || f.owesResume }
+func (f *flowControl) due() bool { return f.owesPause || f.owesResume && !f.holdResume }
 
 // next takes the next edge that the protocol has to be told.
 func (f *flowControl) next() edge {
@@ -92,7 +94,7 @@ func (f *flowControl) next() edge {
 	case f.owesPause:
 		f.owesPause = false
 		return pauseEdge
-	case f.owesResume:
+	case f.owesResume && !f.holdResume:
 		f.owesResume = false
 		return resumeEdge
 	}

@@ -132,6 +132,20 @@ func TestFlowEdgesCollapse(t *testing.T) {
 	})
 }
 
+// DG-13: a resume can be held back, a pause cannot.
+func TestFlowHoldResume(t *testing.T) {
+	f := newFlow(t, 10, 5)
+	f.add(11)
+	f.sub(11)
+	f.holdResume = true
+	require.True(t, f.due())
+	require.Equal(t, []edge{pauseEdge}, takeEdges(f))
+	require.False(t, f.due())
+	f.holdResume = false
+	require.True(t, f.due())
+	require.Equal(t, []edge{resumeEdge}, takeEdges(f))
+}
+
 // FC-05: writable answers at once, before anybody is told.
 func TestFlowWritableAtOnce(t *testing.T) {
 	f := newFlow(t, 10, 5)

@@ -233,28 +233,50 @@ func (e *endpoint) sendError(to *target, err error) error {
 	return op
 }
 
-// reportLocked has ErrorReceived called, in turn. A resume that the same
-// datagram made due comes behind it (DG-13).
+// reportLocked has ErrorReceived called right after the running callback, before
+// anything else but a pause. A resume that the same datagram made due comes
+// behind it (DG-13).
 func (e *endpoint) reportLocked(err error) {
-	if e.owed == maxOwed {
+	if len(e.errs) == maxOwed {
 		if e.cfg.debug {
 			e.cfg.log.Debug("strand: an error was dropped", "error", err, "transport", e)
 		}
-		e.edgesLocked()
 		return
 	}
-	e.owed++
-	e.d.post(func() {
-		defer e.reported()
-		(*e.proto.Load()).ErrorReceived(err)
-	})
+	e.errs = append(e.errs, err)
+	if !e.telling {
+		e.telling, e.flow.holdResume = true, true
+		e.d.postFirst(e.tellErrors)
+	}
 }
 
-func (e *endpoint) reported() {
+// tellErrors tells the errors that there are. Those that come meanwhile wait in
+// line for another call, because a protocol may send again whenever it hears of
+// an error, and shall hold up nobody. The caller has the turn.
+func (e *endpoint) tellErrors() {
+	e.mu.Lock()
+	n := len(e.errs)
+	e.mu.Unlock()
+	for ; n > 0; n-- {
+		(*e.proto.Load()).ErrorReceived(e.nextError())
+		e.d.runEdges()
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.owed--
+	if len(e.errs) > 0 {
+		e.d.post(e.tellErrors)
+		return
+	}
+	e.telling, e.flow.holdResume = false, false
 	e.edgesLocked()
+}
+
+func (e *endpoint) nextError() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	err := e.errs[0]
+	e.errs = popFront(e.errs)
+	return err
 }
 
 // queueLocked is the one place through which all datagrams pass that the kernel
@@ -312,9 +334,7 @@ func (e *endpoint) drainedLocked(err error) {
 	e.out.Pop()
 	e.flow.sub(len(p.Data) + packetCost)
 	e.sentLocked(len(p.Data), &p.To, err)
-	if err == nil {
-		e.edgesLocked()
-	}
+	e.edgesLocked()
 }
 
 // writeConn writes the oldest datagram of the backlog to a foreign conn.
