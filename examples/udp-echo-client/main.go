@@ -58,7 +58,12 @@ func (c *client) DatagramReceived(data []byte, _ net.Addr) { c.finish(string(dat
 // server's address.
 func (c *client) ErrorReceived(err error) { c.finish("", err) }
 
+// finish is called once for what matters. The timer, or another answer, may
+// come between Close and the end.
 func (c *client) finish(answer string, err error) {
+	if c.t.IsClosing() {
+		return
+	}
 	c.answer, c.err = answer, err
 	c.t.Close()
 }
