@@ -39,11 +39,12 @@ type endpoint struct {
 	peers       peerCache
 	failures    int // of receiving, since the last datagram
 
-	out     dgram.Queue[target] // mu
-	collect collector           // mu
-	retry   time.Duration       // mu; how long the writer last waited to try again, see retryLocked
-	errs    []error             // mu; what ErrorReceived has to be told, oldest first
-	telling bool                // mu; somebody is about to tell them
+	out      dgram.Queue[target] // mu
+	collect  collector           // mu
+	retry    time.Duration       // mu; how long the writer last waited to try again, see retryLocked
+	errs     []error             // mu; what ErrorReceived has to be told, oldest first
+	telling  bool                // mu; somebody is about to tell them
+	timedOut bool                // mu; the last WriteTo met a deadline
 }
 
 // newEndpoint takes pc over. The caller starts run.
@@ -92,7 +93,9 @@ func (e *endpoint) read() {
 	}
 }
 
-func (e *endpoint) connectionMade() { (*e.proto.Load()).ConnectionMade(e) }
+func (e *endpoint) connectionMade() {
+	e.d.timed(func() { (*e.proto.Load()).ConnectionMade(e) })()
+}
 
 func (e *endpoint) descriptor() descriptor { return e.conn }
 
@@ -207,7 +210,7 @@ func (e *endpoint) receiveFailed(err error) bool {
 
 // receiveError tells the protocol. The caller has the turn.
 func (e *endpoint) receiveError(err error) {
-	(*e.proto.Load()).ErrorReceived(e.opError("read", err))
+	e.d.timed(func() { (*e.proto.Load()).ErrorReceived(e.opError("read", err)) })()
 }
 
 // The portable path: any net.PacketConn, through its own ReadFrom.
@@ -218,7 +221,7 @@ func (e *endpoint) readPortable() {
 		buf := bufpool.Get(bufpool.Large)
 		n, from, err := e.readConn(buf.Data)
 		if err == nil && n == len(buf.Data) {
-			err = e.opError("read", syscall.EMSGSIZE) // only what has not filled the buffer is sure to be whole
+			err = syscall.EMSGSIZE // only what has not filled the buffer is sure to be whole
 		}
 		e.take(buf.Data[:n], from, err)
 		bufpool.Put(buf)
@@ -235,7 +238,9 @@ func (e *endpoint) readConn(p []byte) (n int, from net.Addr, err error) {
 	} else {
 		n, from, err = e.conn.ReadFrom(p)
 	}
-	e.leaveConn(err)
+	if woken := e.leaveConn(err); !woken && errors.Is(err, os.ErrDeadlineExceeded) {
+		e.backOff() // not our deadline, and the next ReadFrom may meet it again
+	}
 	return n, from, err
 }
 
@@ -277,7 +282,7 @@ func (e *endpoint) takeInTurn(data []byte, from net.Addr, err error) {
 	case errors.Is(err, net.ErrClosed) || err == io.EOF:
 		e.fail(err)
 	default:
-		(*e.proto.Load()).ErrorReceived(err)
+		e.receiveError(err)
 	}
 }
 
@@ -288,14 +293,14 @@ func (e *endpoint) backOff() {
 		return
 	}
 	delay := min(minAcceptDelay<<min(e.failures-17, 10), maxAcceptDelay)
-	timer := time.AfterFunc(delay, e.wakeReader)
-	defer timer.Stop()
 	e.mu.Lock()
 	if e.life.isClosing() {
 		e.mu.Unlock()
 		return
 	}
+	timer := time.AfterFunc(delay, e.wakeReader) // under the lock: not before the reader waits
 	e.parkLocked()
+	timer.Stop()
 }
 
 func (e *endpoint) wakeReader() {

@@ -1,15 +1,21 @@
 package strand_test
 
 import (
+	"context"
 	"errors"
 	"net"
+	"os"
 	"runtime"
+	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/strandtest"
 )
 
 // Packet conns of the caller's that do what they should not.
@@ -155,4 +161,127 @@ func TestDatagramAbortInWriteTo(t *testing.T) {
 	close(goOn)
 	require.NoError(t, r.awaitLost(t))
 	require.Zero(t, tr.WriteBufferSize(), "what WriteTo has written after all is not given back twice")
+}
+
+// whereConn tells where its datagrams go, one by one.
+type whereConn struct {
+	net.PacketConn
+	where chan string
+}
+
+func (c *whereConn) WriteTo(p []byte, addr net.Addr) (int, error) {
+	c.where <- addr.String()
+	return len(p), nil
+}
+
+// DG-09: what is queued is private, its address too.
+func TestDatagramPrivateAddress(t *testing.T) {
+	k := datagramKinds[0]
+	conn := &whereConn{PacketConn: k.socket(t), where: make(chan string)}
+	tr := attachPacket(t, conn, k, newDatagramRecorder(), nil)
+	addr := &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}
+	for range 2 {
+		require.NoError(t, tr.SendTo([]byte("x"), addr))
+		addr.IP[15]++
+		addr.Port++
+	}
+	require.Equal(t, "192.0.2.1:1", await(t, "the first datagram", conn.where))
+	require.Equal(t, "192.0.2.2:2", await(t, "the second", conn.where))
+}
+
+// A conn that says again and again that it was too late, although it has no
+// deadline, does not keep a processor busy.
+func TestDatagramConnThatTimesOut(t *testing.T) {
+	timesOut := func([]byte) (int, error) { return 0, os.ErrDeadlineExceeded }
+	t.Run("ReadFrom", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			reads := 0
+			conn, peer := strandtest.PacketPipe(0)
+			defer peer.Close()
+			r := newDatagramRecorder()
+			tr, _, err := strand.AttachPacket(context.Background(), &oddPacket{PacketConn: conn, read: func(p []byte) (int, error) {
+				if reads++; reads == 1000 {
+					return copy(p, "at last"), nil
+				}
+				return timesOut(p)
+			}}, func() *datagramRecorder { return r }, nil)
+			require.NoError(t, err)
+			time.Sleep(time.Second)
+			tr.Abort()
+			<-tr.Done()
+			require.Less(t, reads, 100)
+			r.wantCalls(t, "a timeout is no error", "ConnectionMade", "ConnectionLost nil")
+		})
+	})
+	t.Run("WriteTo", func(t *testing.T) {
+		r := newDatagramRecorder()
+		tr := attachPacket(t, &oddPacket{PacketConn: datagramKinds[0].socket(t), write: timesOut}, datagramKinds[0], r, nil)
+		require.NoError(t, tr.SendTo([]byte("x"), to(tr)))
+		require.ErrorIs(t, r.awaitErrors(t, 1)[0], os.ErrDeadlineExceeded)
+		require.NoError(t, tr.Close())
+		require.NoError(t, r.awaitLost(t))
+	})
+}
+
+// A deadline that somebody else has set costs no datagram.
+func TestDatagramForeignDeadline(t *testing.T) {
+	k := datagramKinds[0]
+	conn := k.socket(t)
+	peer := k.socket(t)
+	r := newDatagramRecorder()
+	tr := attachPacket(t, conn, datagramKinds[4], r, nil)
+	for range 3 {
+		require.NoError(t, conn.SetDeadline(time.Unix(1, 0)))
+		require.NoError(t, tr.SendTo([]byte("x"), to(peer)))
+		got, from := readPacket(t, peer)
+		require.Equal(t, "x", got)
+		writePacket(t, peer, "y", from)
+	}
+	r.awaitPackets(t, 3)
+	require.NoError(t, tr.Close())
+	require.NoError(t, r.awaitLost(t))
+	require.Empty(t, r.errs)
+}
+
+// anonymousConn has no address.
+type anonymousConn struct{ oddPacket }
+
+func (*anonymousConn) LocalAddr() net.Addr { return nil }
+
+// A conn need not have an address, not even for the text of an error. DG-02: what
+// may have been cut off is such an error, and not delivered.
+func TestDatagramConnWithoutAddress(t *testing.T) {
+	first := true
+	conn := &anonymousConn{oddPacket{PacketConn: datagramKinds[0].socket(t)}}
+	conn.read = func(p []byte) (int, error) {
+		if first {
+			first = false
+			return len(p), nil
+		}
+		return 0, net.ErrClosed
+	}
+	r := newDatagramRecorder()
+	tr := attachPacket(t, conn, datagramKinds[0], r, nil)
+	require.Nil(t, tr.ExtraInfo(strand.ExtraSockname))
+	require.ErrorIs(t, r.awaitErrors(t, 1)[0], syscall.EMSGSIZE)
+	require.ErrorIs(t, r.awaitLost(t), net.ErrClosed)
+	r.wantCalls(t, "nothing that was cut", "ConnectionMade", "ErrorReceived", "ConnectionLost "+net.ErrClosed.Error())
+}
+
+// DB-01: all callbacks are timed.
+func TestSlowDatagramCallbacks(t *testing.T) {
+	var log logBuffer
+	opts := logTo(&log)
+	opts.Debug, opts.SlowCallback = true, 1 // a nanosecond
+	answers := []error{nil, errors.New("odd"), net.ErrClosed}
+	read := func(p []byte) (int, error) {
+		err := answers[0]
+		answers = answers[1:]
+		return 0, err
+	}
+	r := newDatagramRecorder()
+	tr := attachPacket(t, &oddPacket{PacketConn: datagramKinds[0].socket(t), read: read}, datagramKinds[0], r, &strand.DatagramOptions{TransportOptions: opts})
+	await(t, "the end", tr.Done())
+	r.wantCalls(t, "each once", "ConnectionMade", "DatagramReceived 0", "ErrorReceived", "ConnectionLost "+net.ErrClosed.Error())
+	require.Equal(t, 4, strings.Count(log.String(), "slow callback"), log.String())
 }

@@ -390,6 +390,21 @@ func TestDatagramRefused(t *testing.T) {
 	}
 }
 
+// DG-10: a Unix socket hears it at once, whether the peer has gone or its file
+// was never there.
+func TestDatagramRefusedUnix(t *testing.T) {
+	peer := unixKind.socket(t)
+	r := newDatagramRecorder()
+	tr := createDatagram(t, "unixgram", "", to(peer).String(), r, nil)
+	require.NoError(t, peer.Close())
+	for n := range 3 {
+		require.NoError(t, tr.SendTo([]byte("anybody?"), nil))
+		require.Error(t, r.awaitErrors(t, n+1)[n])
+	}
+	require.ErrorIs(t, r.awaitErrors(t, 1)[0], syscall.ECONNREFUSED)
+	require.False(t, tr.IsClosing())
+}
+
 // DG-11: one that is not connected hears nothing.
 func TestDatagramRefusedUnconnected(t *testing.T) {
 	k := datagramKinds[0]
@@ -449,6 +464,11 @@ func TestDatagramBadAddress(t *testing.T) {
 		case "udp4":
 			require.ErrorAs(t, tr.SendToAddrPort([]byte("x"), netip.MustParseAddrPort("[::1]:9")), &bad)
 			require.ErrorAs(t, tr.SendTo([]byte("x"), &net.UnixAddr{Name: "x"}), &bad)
+			for _, addr := range []net.UDPAddr{
+				{IP: net.IPv4(127, 0, 0, 1), Port: 9 + 1<<16}, {IP: net.IPv4(127, 0, 0, 1), Port: -1}, {IP: net.IP{127, 0, 1}, Port: 9},
+			} {
+				require.ErrorAs(t, tr.SendTo([]byte("x"), &addr), &bad, "what is no address is not taken for another")
+			}
 		case "udp6":
 			require.ErrorAs(t, tr.SendToAddrPort([]byte("x"), netip.MustParseAddrPort("[fe80::1%nowhere]:9")), &bad)
 		case "unixgram":
@@ -865,6 +885,10 @@ func TestDatagramArguments(t *testing.T) {
 	require.Error(t, err)
 	_, _, err = strand.AttachPacket(ctx, (*net.UDPConn)(nil), factory, nil)
 	require.Error(t, err)
+	for _, zero := range []net.PacketConn{new(net.UDPConn), new(net.UnixConn), new(net.IPConn)} {
+		_, _, err = strand.AttachPacket(ctx, zero, factory, nil)
+		require.ErrorIs(t, err, syscall.EINVAL)
+	}
 	_, stream := unixPair(t)
 	_, _, err = strand.AttachPacket(ctx, stream.(net.PacketConn), factory, nil)
 	require.Error(t, err, "a stream socket")
@@ -914,6 +938,10 @@ func TestDatagramSocketFile(t *testing.T) {
 	r.onLost = func(error) { require.NoFileExists(t, path) }
 	require.NoError(t, tr.Close())
 	require.NoError(t, r.awaitLost(t))
+
+	_, _, err = strand.CreateDatagramEndpoint(context.Background(), "unixgram", path, unixPath(t), newDatagramRecorder, nil)
+	require.Error(t, err, "nobody to connect to")
+	require.NoFileExists(t, path, "what was bound for nothing leaves no file")
 
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
 	_, _, err = strand.CreateDatagramEndpoint(context.Background(), "unixgram", path, "", newDatagramRecorder, nil)
@@ -1057,6 +1085,24 @@ func TestDatagramContext(t *testing.T) {
 	_, _, err := strand.CreateDatagramEndpoint(ctx, "udp4", "127.0.0.1:0", "", func() *datagramRecorder { return r }, nil)
 	require.ErrorIs(t, err, context.Canceled)
 	require.NoError(t, r.awaitLost(t))
+}
+
+// The creating call does not wait for a ConnectionMade that goes on behind the
+// end of ctx. The socket stays open while it runs (law 8).
+func TestDatagramContextIsNotHeldUp(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	r, returned := newDatagramRecorder(), make(chan struct{})
+	r.onMade = func(tr strand.DatagramTransport) {
+		cancel()
+		await(t, "the creating call's return", returned)
+		require.NoError(t, tr.ExtraInfo(strand.ExtraSocket).(syscall.RawConn).Control(func(uintptr) {}))
+	}
+	path := unixPath(t)
+	_, _, err := strand.CreateDatagramEndpoint(ctx, "unixgram", path, "", func() *datagramRecorder { return r }, nil)
+	close(returned)
+	require.ErrorIs(t, err, context.Canceled)
+	require.NoError(t, r.awaitLost(t))
+	require.NoFileExists(t, path)
 }
 
 // SP-05: SetProtocol.

@@ -3,6 +3,8 @@
 package strand_test
 
 import (
+	"net"
+	"os"
 	"syscall"
 	"testing"
 
@@ -22,4 +24,28 @@ func broadcastOption(t testing.TB, tr strand.DatagramTransport) (value int) {
 		value = min(v, 1)
 	}))
 	return value
+}
+
+// DG-05: a peer without a name is the connected one, whether it is named as nil or
+// as RemoteAddr does.
+func TestDatagramUnnamedPeer(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+	require.NoError(t, err)
+	var ends [2]net.PacketConn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "socket")
+		ends[i], err = net.FilePacketConn(f)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+		defer ends[i].Close()
+	}
+	r := newDatagramRecorder()
+	tr := attachPacket(t, ends[0], unixKind, r, nil)
+	require.NoError(t, tr.SendTo([]byte("1"), nil))
+	require.NoError(t, tr.SendTo([]byte("2"), tr.RemoteAddr()))
+	require.Error(t, tr.SendTo([]byte("3"), &net.UnixAddr{Name: unixPath(t), Net: "unixgram"}))
+	for _, want := range []string{"1", "2"} {
+		got, _ := readPacket(t, ends[1])
+		require.Equal(t, want, got)
+	}
 }

@@ -68,14 +68,18 @@ func CreateDatagramEndpoint[P DatagramProtocol](ctx context.Context, network, lo
 	if err != nil {
 		return nil, none, err
 	}
-	attached := false
+	started := false
 	defer func() {
-		if !attached { // factory may have panicked
-			s.close() // a second close is harmless
+		if !started { // factory may have panicked
+			s.close()
 		}
 	}()
-	t, p, err := attachPacket(ctx, s, factory, cfg)
-	attached = err == nil
+	p, err := produce(factory)
+	if err != nil {
+		return nil, none, err
+	}
+	started = true // from here on the endpoint closes it, behind ConnectionMade
+	t, err := s.start(ctx, p, cfg)
 	return created(t, p, err)
 }
 
@@ -106,7 +110,13 @@ func AttachPacket[P DatagramProtocol](ctx context.Context, pc net.PacketConn, fa
 	if err := pc.SetDeadline(time.Time{}); errors.Is(err, net.ErrClosed) {
 		return nil, none, err
 	}
-	return attachPacket(ctx, &datagramSocket{PacketConn: pc, shared: true}, factory, cfg)
+	p, err := produce(factory)
+	if err != nil {
+		return nil, none, err
+	}
+	s := &datagramSocket{PacketConn: pc, shared: true}
+	t, err := s.start(ctx, p, cfg)
+	return created(t, p, err)
 }
 
 func datagramOptions(noFactory bool, opts *DatagramOptions) (o DatagramOptions, cfg *config, err error) {
@@ -125,12 +135,27 @@ func checkPacketConn(pc net.PacketConn) error {
 	if isNil(pc) {
 		return errNilConn
 	}
-	if c, ok := pc.(*net.UnixConn); ok {
+	switch c := pc.(type) {
+	case *net.UDPConn:
+		return checkSocket(c)
+	case *net.IPConn:
+		return checkSocket(c)
+	case *net.UnixConn:
+		if err := checkSocket(c); err != nil {
+			return err
+		}
 		if n := c.LocalAddr().Network(); n != "unixgram" {
 			return fmt.Errorf("strand: a %s socket is not one for datagrams", n)
 		}
 	}
 	return nil
+}
+
+// checkSocket refuses the zero value of a type of package net, which has no
+// address either.
+func checkSocket(c syscall.Conn) error {
+	_, err := c.SyscallConn()
+	return err
 }
 
 // datagramSocket is what an endpoint is made of.
@@ -146,21 +171,14 @@ func (s *datagramSocket) close() {
 	s.file.remove()
 }
 
-func attachPacket[P DatagramProtocol](ctx context.Context, s *datagramSocket, factory func() P, cfg *config) (DatagramTransport, P, error) {
-	var none P
-	p := factory()
-	if isNil(p) {
-		return nil, none, errNilProtocol
-	}
+// start starts an endpoint that owns s, and waits for ConnectionMade.
+func (s *datagramSocket) start(ctx context.Context, p DatagramProtocol, cfg *config) (DatagramTransport, error) {
 	e := newEndpoint(s.PacketConn, p, cfg)
 	e.file, e.shared = s.file, s.shared
 	if s.only != nil {
 		e.sendOnlyTo(s.only)
 	}
-	if err := e.start(ctx); err != nil {
-		return nil, none, err
-	}
-	return e, p, nil
+	return e, e.start(ctx)
 }
 
 func openDatagram(ctx context.Context, network, local, remote string, o *DatagramOptions) (*datagramSocket, error) {
@@ -215,6 +233,9 @@ func openUnixgram(ctx context.Context, local, remote string, o *DatagramOptions)
 		s.PacketConn, err = o.dial(ctx, "unixgram", nil, remote)
 	default:
 		s.PacketConn, err = o.dial(ctx, "unixgram", &net.UnixAddr{Name: local, Net: "unixgram"}, remote)
+		if err != nil {
+			removeStaleSocket(local) // it was bound before the peer was not there
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -290,7 +290,11 @@ func (b *base) opError(op string, err error) error {
 	if _, ok := err.(syscall.Errno); !ok {
 		return err
 	}
-	return &net.OpError{Op: op, Net: b.local.Network(), Source: b.local, Addr: b.remote, Err: os.NewSyscallError(op, err)}
+	wrapped := &net.OpError{Op: op, Source: b.local, Addr: b.remote, Err: os.NewSyscallError(op, err)}
+	if b.local != nil { // a foreign conn may have no address
+		wrapped.Net = b.local.Network()
+	}
+	return wrapped
 }
 
 // ReadTransport

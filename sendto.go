@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -67,25 +68,32 @@ func (e *endpoint) targetOf(addr net.Addr) (target, error) {
 		switch {
 		case a == nil:
 			return e.peerTarget()
-		case e.family != dgram.None:
-			return e.udpTarget(a.AddrPort())
+		case e.family == dgram.None:
+			return e.foreignTarget(&net.UDPAddr{IP: slices.Clone(a.IP), Port: a.Port, Zone: a.Zone}) // the caller may change its own
+		case !isUDP(a):
+			return target{}, wrongAddr(a.String(), "not an address of UDP")
 		}
-		private := *a
-		return e.foreignTarget(&private)
+		return e.udpTarget(a.AddrPort())
 	case *net.UnixAddr:
 		switch {
 		case a == nil:
 			return e.peerTarget()
-		case e.family != dgram.None:
-			return e.unixTarget(a.Name)
+		case e.family == dgram.None:
+			return e.foreignTarget(&net.UnixAddr{Name: a.Name, Net: a.Net})
 		}
-		private := *a
-		return e.foreignTarget(&private)
+		return e.unixTarget(a.Name)
 	}
 	if e.family != dgram.None {
 		return target{}, wrongAddr(addr.String(), "not an address of this endpoint's network")
 	}
 	return e.foreignTarget(addr)
+}
+
+// isUDP reports whether a survives the conversion to a netip.AddrPort, which
+// takes any other port for a port and any other IP for none.
+func isUDP(a *net.UDPAddr) bool {
+	size := len(a.IP)
+	return a.Port == int(uint16(a.Port)) && (size == 0 || size == net.IPv4len || size == net.IPv6len)
 }
 
 func wrongAddr(addr, why string) error { return &net.AddrError{Err: why, Addr: addr} }
@@ -122,9 +130,10 @@ func (e *endpoint) unixTarget(path string) (to target, err error) {
 	switch {
 	case e.family != dgram.Unix:
 		return to, wrongAddr(path, "not an address of this endpoint's network")
+	case e.only != nil && path == e.peer.addr.Path: // also of a peer that has no name
 	case path == "" || len(path) > dgram.MaxPath:
 		return to, wrongAddr(path, "not a path of a socket")
-	case e.only != nil && path != e.peer.addr.Path:
+	case e.only != nil:
 		return to, e.strange(path)
 	}
 	to.addr.Path = path
@@ -350,9 +359,11 @@ func (e *endpoint) writeConn() error {
 	case e.life.phase >= ended:
 	case errors.Is(err, net.ErrClosed):
 		e.endLocked(err)
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded) && !e.timedOut:
+		e.timedOut = true
 		e.conn.SetWriteDeadline(time.Time{}) // somebody else's; it means nothing to us
 	default:
+		e.timedOut = false
 		e.drainedLocked(err)
 	}
 	return nil
