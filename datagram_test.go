@@ -1451,11 +1451,121 @@ func countDatagrams(t *testing.T, k datagramKind, server net.Addr, total int) {
 	case <-tr.Done():
 	case <-time.After(5 * patience):
 		tr.Abort()
-		t.Errorf("%d of %d datagrams came back", c.back, total)
 		<-tr.Done()
+		t.Errorf("%d of %d datagrams came back", c.back, total)
 	}
 	if c.failed != "" {
 		t.Error(c.failed)
+	}
+}
+
+// ascending is a DatagramProtocol that wants numbers in order, perhaps with gaps,
+// each once.
+type ascending struct {
+	strand.NopDatagramProtocol
+	last   uint32        // number received
+	count  int           // of numbers
+	wrong  string        // what was not in order
+	ended  bool          // there was an empty datagram
+	finish chan struct{} // closed then
+}
+
+func (n *ascending) DatagramReceived(data []byte, _ net.Addr) {
+	if len(data) == 0 {
+		if !n.ended {
+			n.ended = true
+			close(n.finish)
+		}
+		return
+	}
+	got := binary.BigEndian.Uint32(data)
+	if (got <= n.last || len(data) != 4+int(got%60)) && n.wrong == "" {
+		n.wrong = fmt.Sprintf("%d with %d bytes behind %d", got, len(data), n.last)
+	}
+	n.last = got
+	n.count++
+}
+
+// sender sends numbers as fast as it is allowed to.
+type sender struct {
+	strand.NopDatagramProtocol
+	t           strand.DatagramTransport
+	next, total uint32
+}
+
+func (s *sender) ConnectionMade(t strand.DatagramTransport) {
+	s.t = t
+	s.send()
+}
+
+func (s *sender) ResumeWriting() { s.send() }
+
+// send sends in turn with everything else, some numbers at a time.
+func (s *sender) send() {
+	var p [64]byte
+	for range 1000 {
+		if s.next == s.total || !s.t.Writable() {
+			return
+		}
+		s.next++
+		binary.BigEndian.PutUint32(p[:], s.next)
+		s.t.SendTo(p[:4+s.next%60], nil)
+	}
+	s.t.CallSoon(s.send)
+}
+
+// DG-01, DG-09: 100,000 datagrams as fast as they can be sent. The kernel may lose
+// some of UDP's, none of a Unix socket's; whatever it does not lose is delivered
+// once and in order.
+func TestDatagramFlood(t *testing.T) {
+	total := uint32(100_000)
+	if testing.Short() {
+		total = 5_000
+	}
+	for _, k := range []datagramKind{datagramKinds[0], datagramKinds[1], unixKind, datagramKinds[4]} {
+		t.Run(k.name, func(t *testing.T) {
+			if k.network == "unixgram" {
+				needsFullQueue(t)
+			}
+			pc := k.socket(t)
+			if k.wrap != nil {
+				pc = k.wrap(pc)
+			}
+			n := &ascending{finish: make(chan struct{})}
+			receiver, _, err := strand.AttachPacket(context.Background(), pc, func() *ascending { return n }, nil)
+			require.NoError(t, err)
+			endWith(t, receiver)
+			s := &sender{total: total}
+			tr, _, err := strand.CreateDatagramEndpoint(context.Background(), k.network, "", to(receiver).String(), func() *sender { return s }, nil)
+			require.NoError(t, err)
+			endWith(t, tr)
+			awaitFlood(t, tr, s, n.finish)
+			receiver.Abort()
+			await(t, "the receiver's end", receiver.Done())
+			require.Empty(t, n.wrong)
+			require.Positive(t, n.count)
+			if k.network == "unixgram" {
+				require.EqualValues(t, total, n.count)
+			}
+			t.Logf("%d of %d arrived", n.count, total)
+		})
+	}
+}
+
+// awaitFlood waits until s has sent all, and then sends the end until it arrives.
+func awaitFlood(t *testing.T, tr strand.DatagramTransport, s *sender, finish <-chan struct{}) {
+	var end func()
+	end = func() {
+		if s.next == s.total {
+			tr.SendTo(nil, nil)
+		}
+		tr.CallLater(10*time.Millisecond, end)
+	}
+	tr.CallSoon(end)
+	select {
+	case <-finish:
+	case <-time.After(5 * patience):
+		t.Error("the end never came")
 	}
 }
 
