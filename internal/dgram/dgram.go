@@ -7,8 +7,6 @@ package dgram
 import (
 	"net"
 	"net/netip"
-	"strconv"
-	"sync"
 	"syscall"
 )
 
@@ -119,39 +117,4 @@ func FromAddrPort(ap netip.AddrPort) (a IPPort, ok bool) {
 func (a *IPPort) UDPAddr() *net.UDPAddr {
 	ip := netip.AddrFrom16(a.IP).Unmap()
 	return &net.UDPAddr{IP: ip.AsSlice(), Port: int(a.Port), Zone: zoneOf(a.Scope)}
-}
-
-// scopes remembers the last zone looked up: that takes a system call or two,
-// and who sends to a link-local address sends to its zone again.
-var scopes struct {
-	sync.Mutex
-	zone  string
-	scope uint32
-}
-
-func scopeOf(zone string) (uint32, bool) {
-	if n, err := strconv.ParseUint(zone, 10, 32); err == nil {
-		return uint32(n), true
-	}
-	scopes.Lock()
-	defer scopes.Unlock()
-	if scopes.zone == zone {
-		return scopes.scope, true
-	}
-	i, err := net.InterfaceByName(zone)
-	if err != nil {
-		return 0, false
-	}
-	scopes.zone, scopes.scope = zone, uint32(i.Index)
-	return scopes.scope, true
-}
-
-func zoneOf(scope uint32) string {
-	if scope == 0 {
-		return ""
-	}
-	if i, err := net.InterfaceByIndex(int(scope)); err == nil {
-		return i.Name
-	}
-	return strconv.FormatUint(uint64(scope), 10)
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -40,6 +41,49 @@ func TestQueueKeepsOrderWhileItMoves(t *testing.T) {
 		q.Pop()
 	}
 	require.EqualValues(t, 200, next)
+}
+
+// A queue that stays long does not move for every datagram.
+func TestQueueMovesRarely(t *testing.T) {
+	var q Queue[string]
+	const long, rounds = 1000, 10_000
+	for range long {
+		q.Push(nil, "")
+	}
+	moved := 0
+	for range rounds {
+		q.Pop()
+		head := q.head
+		q.Push(nil, "")
+		if q.head < head {
+			moved += q.Len()
+		}
+	}
+	require.Positive(t, moved, "nor does it grow for ever")
+	require.Less(t, moved, 3*rounds)
+	require.Less(t, cap(q.packets), 10*long)
+}
+
+// A zone is looked up when it is new, and when it was remembered for long.
+func TestZones(t *testing.T) {
+	interfaces, err := net.Interfaces()
+	if err != nil || len(interfaces) == 0 {
+		t.Skip("no interfaces here")
+	}
+	index, name := uint32(interfaces[0].Index), interfaces[0].Name
+	require.Equal(t, name, zoneOf(index))
+	zones.index++ // as if the interface had come back since
+	scope, ok := scopeOf(name)
+	require.True(t, ok)
+	require.Equal(t, index+1, scope, "remembered")
+	zones.until = time.Now().Add(-1)
+	scope, ok = scopeOf(name)
+	require.True(t, ok)
+	require.Equal(t, index, scope, "looked up")
+	require.Equal(t, name, zoneOf(index))
+	require.Equal(t, "4294967295", zoneOf(1<<32-1))
+	_, ok = scopeOf("no-such-zone")
+	require.False(t, ok)
 }
 
 func TestIPPort(t *testing.T) {

@@ -19,7 +19,7 @@ func (q *Queue[A]) Len() int { return len(q.packets) - q.head }
 
 // Push appends a private copy of a datagram.
 func (q *Queue[A]) Push(p []byte, to A) {
-	if q.head > 0 && len(q.packets) == cap(q.packets) {
+	if q.head > len(q.packets)/2 && len(q.packets) == cap(q.packets) { // so rarely that a move costs little per datagram
 		n := copy(q.packets, q.packets[q.head:])
 		clear(q.packets[n:])
 		q.packets, q.head = q.packets[:n], 0
