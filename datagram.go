@@ -34,8 +34,9 @@ type endpoint struct {
 
 	// Used by the reader alone.
 	batch       *dgram.Batch
-	next, count int  // the datagrams of batch that are not delivered yet
-	more        bool // there may be more than batch holds
+	next, count int   // the datagrams of batch that are not delivered yet
+	more        bool  // there may be more than batch holds
+	behind      error // came behind the datagrams of batch
 	peers       peerCache
 	failures    int // of receiving, since the last datagram
 
@@ -120,6 +121,10 @@ func (e *endpoint) receive(fd uintptr) bool {
 			return true // somebody else shut it meanwhile: the batch has to wait
 		}
 	}
+	if e.next == e.count { // all that is left is an error
+		e.batchDone()
+		return e.receiveFailed(e.behind)
+	}
 	i := e.next
 	e.next++
 	if data, cut := e.batch.Data(i); cut {
@@ -127,7 +132,7 @@ func (e *endpoint) receive(fd uintptr) bool {
 	} else {
 		e.deliver(data, e.sender(i))
 	}
-	if e.next == e.count {
+	if e.next == e.count && e.behind == nil {
 		e.batchDone()
 		return e.more
 	}
@@ -139,14 +144,14 @@ func (e *endpoint) receive(fd uintptr) bool {
 func (e *endpoint) receiveBatch(fd uintptr) bool {
 	b := dgram.GetBatch(e.family)
 	n, more, err := b.Recv(fd)
-	if err != nil {
+	if n == 0 {
 		dgram.PutBatch(b)
 		e.more = e.receiveFailed(err)
 		return false
 	}
 	// While several were worked on, more have come: to look is cheaper than to
 	// wait.
-	e.batch, e.next, e.count, e.more = b, 0, n, more || n > 1
+	e.batch, e.next, e.count, e.more, e.behind = b, 0, n, more || n > 1, err
 	if n > 1 {
 		e.startCollecting()
 	}

@@ -29,9 +29,10 @@ func GetBatch(f Family) *Batch {
 // PutBatch takes b back. The caller must not touch its datagrams afterwards.
 func PutBatch(b *Batch) { batches.Put(b) }
 
-// Recv receives as many datagrams as are there, and as b holds. Either n is
-// positive, or there is an error: syscall.EAGAIN if nothing is there. more is
-// false if the next call could only return that.
+// Recv receives as many datagrams as are there, and as b holds. If n is zero
+// there is an error: syscall.EAGAIN if nothing is there. If n is positive there
+// may be one, which came behind the datagrams. more is false if the next call
+// could only return EAGAIN.
 func (b *Batch) Recv(fd uintptr) (n int, more bool, err error) { return b.recv(fd) }
 
 func (b *Batch) limit() int { return slabSize / b.size }

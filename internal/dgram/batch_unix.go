@@ -75,11 +75,11 @@ func (b *Batch) recv(fd uintptr) (n int, more bool, err error) {
 		if err == unix.EINTR {
 			continue
 		}
-		if err != nil && n == 0 {
-			return 0, true, err
-		}
-		if err != nil {
-			return n, err != unix.EAGAIN, nil
+		switch {
+		case err == unix.EAGAIN && n > 0:
+			return n, false, nil
+		case err != nil:
+			return n, true, err // the kernel tells it once
 		}
 		m := &b.in[n]
 		m.len, m.cut, m.from = size, flags&unix.MSG_TRUNC != 0, from
