@@ -233,8 +233,8 @@ func TestCloseDuringAccept(t *testing.T) {
 	s := serveFake(t, ln, nil, nil)
 	ln.hook = func() { s.Close() }
 	ours, peer := net.Pipe()
+	require.NoError(t, peer.SetReadDeadline(time.Now().Add(patience))) // once the other end is closed it fails
 	fake.push(ours, nil)
-	require.NoError(t, peer.SetReadDeadline(time.Now().Add(patience)))
 	_, err := peer.Read(make([]byte, 1))
 	require.Equal(t, io.EOF, err)
 	waitFor(t, s.Server)
