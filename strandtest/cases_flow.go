@@ -47,7 +47,10 @@ var flowCases = []conformanceCase{
 		c.want(c.a.tr.Writable(), "not Writable at first")
 		c.a.fill(c.b)
 		c.a.AwaitCall(c, "PauseWriting", 1)
-		c.want(!c.a.tr.Writable(), "Writable although paused")
+		c.a.do(func() {
+			c.a.flood() // should the network have taken something meanwhile
+			c.want(!c.a.tr.Writable(), "Writable although paused")
+		})
 		c.b.tr.ResumeReading()
 		c.a.AwaitCall(c, "ResumeWriting", 1)
 		c.b.wantAll(c.a)
@@ -93,6 +96,27 @@ var flowCases = []conformanceCase{
 		c.a.AwaitCall(c, "ResumeWriting", 1)
 		c.b.wantAll(c.a)
 	}},
+	{"NoPauseAtTheMark", func(c *pair) { // FC-04: above it, not at it
+		c.connect()
+		c.a.tr.SetWriteBufferLimits(100<<20, -1)
+		c.a.fill(c.b)
+		step := c.a.heldByWrite(100)
+		c.a.tr.SetWriteBufferLimits(c.a.tr.WriteBufferSize(), 0)
+		c.want(c.a.tr.Writable(), "not Writable with as much held as the new mark allows")
+		high := c.a.tr.WriteBufferSize() + step
+		c.a.tr.SetWriteBufferLimits(high, 0)
+		c.a.write(100)
+		c.want(c.a.tr.Writable(), "not Writable after a Write that came up to the mark")
+		c.a.settle()
+		c.a.wantCalls("the mark was reached and not crossed", "PauseWriting", 0)
+		for c.a.tr.WriteBufferSize() <= high {
+			c.a.write(1)
+		}
+		c.want(!c.a.tr.Writable(), "Writable over the mark")
+		c.a.AwaitCall(c, "PauseWriting", 1)
+		c.b.tr.ResumeReading()
+		c.b.wantAll(c.a)
+	}},
 	{"MarksOfZero", func(c *pair) {
 		c.connect()
 		c.a.tr.SetWriteBufferLimits(0, 0)
@@ -135,10 +159,14 @@ var flowCases = []conformanceCase{
 		c.connect()
 		c.a.fill(c.b)
 		c.a.AwaitCall(c, "PauseWriting", 1)
-		c.a.tr.Abort()
+		c.a.do(func() { // so that no resume can come between the last write and Abort
+			c.a.flood()
+			c.a.tr.Abort()
+			c.a.note("aborted")
+		})
 		c.a.wantLost(nil)
 		calls := c.a.Calls()
-		c.want(calls[len(calls)-2] == "PauseWriting", "the calls were %q", calls)
+		c.want(calls[len(calls)-2] == "aborted", "something came between Abort and ConnectionLost: %q", calls)
 	}},
 	{"CloseInPauseWriting", func(c *pair) {
 		c.a.OnPause = func() { c.a.Transport().Close() }
@@ -213,6 +241,25 @@ var flowCases = []conformanceCase{
 		low, high := c.a.tr.WriteBufferLimits()
 		c.want(low == 0 && high == 5000, "the marks are %d and %d", low, high)
 	}},
+}
+
+// heldByWrite returns by how much a Write of n bytes makes the output held grow
+// on a connection that is full: over TLS it is more than n. Should the network
+// take something meanwhile it writes on, until the same growth was seen twice.
+func (e *end) heldByWrite(n int) int {
+	e.c.Helper()
+	last := 0
+	for range 100 {
+		before := e.tr.WriteBufferSize()
+		e.write(n)
+		grown := e.tr.WriteBufferSize() - before
+		if grown >= n && grown == last {
+			return grown
+		}
+		last = grown
+	}
+	e.c.Fatalf("a Write of %d bytes to a peer that does not read makes WriteBufferSize grow by %d", n, last)
+	return 0
 }
 
 // callCases are about CallSoon and CallLater.

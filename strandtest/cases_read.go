@@ -284,7 +284,10 @@ var protocolCases = []conformanceCase{
 		c.connect()
 		c.a.fill(c.b)
 		c.a.AwaitCall(c, "PauseWriting", 1)
-		c.a.do(func() { c.a.tr.SetProtocol(next) })
+		c.a.do(func() {
+			c.a.flood() // should the network have taken something meanwhile
+			c.a.tr.SetProtocol(next)
+		})
 		c.b.tr.ResumeReading()
 		next.AwaitCall(c, "ResumeWriting", 1)
 		c.b.wantAll(c.a)

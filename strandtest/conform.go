@@ -220,10 +220,16 @@ const smallHigh, smallLow = 16 << 10, 4 << 10
 const bulk = 96 << 10
 
 // fill has the peer stop reading, and writes until output is held that the
-// connection has no room for.
+// connection has no room for. What is between the ends may be slow to take what
+// it has room for, and the peer may be in the middle of its last receive; so
+// fill looks again. It is no proof that nothing more is taken: a case that
+// depends on what is held at a moment calls flood in turn, right before it.
 func (e *end) fill(peer *end) {
 	e.c.Helper()
 	peer.tr.PauseReading()
+	e.flood()
+	peer.settle()
+	e.settle()
 	e.flood()
 }
 
