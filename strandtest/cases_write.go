@@ -242,8 +242,8 @@ var writeCases = []conformanceCase{
 	{"WriteNeverBlocks", func(c *pair) {
 		c.connect()
 		c.b.tr.PauseReading()
-		c.a.write(1 << 20)
-		c.want(c.a.tr.WriteBufferSize() > 0, "the connection has taken 1 MiB that nobody reads")
+		c.a.write(512 << 10)
+		c.want(c.a.tr.WriteBufferSize() > 0, "the connection has taken 512 KiB that nobody reads")
 		c.b.tr.ResumeReading()
 		c.b.wantAll(c.a)
 		c.a.awaitFlushed()

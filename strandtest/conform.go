@@ -3,6 +3,7 @@ package strandtest
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -110,7 +111,7 @@ func (c *pair) asMode(r *Recorder, stream uint64) strand.Protocol {
 	if c.mode == Whole {
 		return r
 	}
-	return &bufferedRecorder{Recorder: r, mode: c.mode, r: newRand(c.seed, stream), buf: make([]byte, 64<<10)}
+	return &bufferedRecorder{Recorder: r, mode: c.mode, r: newRand(c.seed, stream), buf: make([]byte, 16<<10)}
 }
 
 // bufferedRecorder is a Recorder with buffers of its own, the first of which
@@ -142,13 +143,30 @@ func (b *bufferedRecorder) BufferUpdated(n int) { b.Recorder.DataReceived(b.buf[
 // pattern returns n bytes of an endless stream, from an offset on, in which
 // every place looks different from its neighbourhood.
 func pattern(offset, n int) []byte {
-	table := patternTable()
 	p := make([]byte, 0, n)
 	for len(p) < n {
-		rest := table[(offset+len(p))%len(table):]
-		p = append(p, rest[:min(len(rest), n-len(p))]...)
+		p = append(p, patternPiece(offset+len(p), n-len(p))...)
 	}
 	return p
+}
+
+// isPattern reports whether p is the part of that stream from an offset on.
+func isPattern(p []byte, offset int) bool {
+	for len(p) > 0 {
+		want := patternPiece(offset, len(p))
+		if !bytes.Equal(p[:len(want)], want) {
+			return false
+		}
+		p, offset = p[len(want):], offset+len(want)
+	}
+	return true
+}
+
+// patternPiece returns up to n bytes of the table itself.
+func patternPiece(offset, n int) []byte {
+	table := patternTable()
+	rest := table[offset%len(table):]
+	return rest[:min(len(rest), n)]
 }
 
 // patternTable is one period. Its length is prime, so that no size of a buffer
@@ -199,17 +217,25 @@ func (e *end) send(n int) {
 // wantAll waits until e has received all that from has sent, and compares it.
 func (e *end) wantAll(from *end) {
 	e.c.Helper()
-	got := e.AwaitData(e.c, from.sent)
-	if !bytes.Equal(got, pattern(0, from.sent)) {
-		e.c.Fatalf("received something else than the %d bytes that were sent", from.sent)
+	e.Await(e.c, fmt.Sprintf("%d bytes", from.sent), func(_ []string, received int) bool { return received >= from.sent })
+	if n, ok := e.receivedPattern(); n != from.sent || !ok {
+		e.c.Fatalf("the %d bytes received are not the %d that were sent", n, from.sent)
 	}
+}
+
+// receivedPattern returns how much e has received, and whether it is the
+// beginning of the pattern.
+func (e *end) receivedPattern() (n int, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.data), isPattern(e.data, 0)
 }
 
 // wantPrefix checks that what e has received is the beginning of the pattern.
 func (e *end) wantPrefix() {
 	e.c.Helper()
-	if got := e.Received(); !bytes.Equal(got, pattern(0, len(got))) {
-		e.c.Fatalf("the %d bytes received are not those that were sent", len(got))
+	if n, ok := e.receivedPattern(); !ok {
+		e.c.Fatalf("the %d bytes received are not those that were sent", n)
 	}
 }
 

@@ -41,7 +41,7 @@ type Conn struct {
 // link is a connection: two directions, one lock.
 type link struct {
 	mu      sync.Mutex
-	changed chan struct{} // closed and replaced whenever something below changes
+	changed chan struct{} // closed when something below changes; nil while nobody waits for that
 	dirs    [2]direction  // dirs[i] is what end i sends
 	closed  [2]bool       // end i was closed
 	broken  bool          // reset
@@ -62,7 +62,7 @@ func pipeBetween(a, b Addr, capacity int) (*Conn, *Conn) {
 	if capacity <= 0 {
 		capacity = defaultCapacity
 	}
-	l := &link{changed: make(chan struct{})}
+	l := new(link)
 	l.dirs[0].capacity, l.dirs[1].capacity = capacity, capacity
 	return newConn(l, 0, a, b), newConn(l, 1, b, a)
 }
@@ -75,8 +75,18 @@ func newConn(l *link, i int, local, remote Addr) *Conn {
 
 // tellLocked wakes whoever waits for a change.
 func (l *link) tellLocked() {
-	close(l.changed)
-	l.changed = make(chan struct{})
+	if l.changed != nil {
+		close(l.changed)
+		l.changed = nil
+	}
+}
+
+// waitLocked returns a channel that is closed with the next change.
+func (l *link) waitLocked() <-chan struct{} {
+	if l.changed == nil {
+		l.changed = make(chan struct{})
+	}
+	return l.changed
 }
 
 // Read reads what is there, at least one byte, and waits if nothing is. What
@@ -120,7 +130,7 @@ func (c *Conn) tryRead(p []byte) (n int, changed <-chan struct{}, err error) {
 	case in.fin:
 		return 0, nil, io.EOF
 	}
-	return 0, l.changed, nil
+	return 0, l.waitLocked(), nil
 }
 
 // Write writes all of p, waiting while the buffer is full, and does not keep
@@ -167,7 +177,10 @@ func (c *Conn) tryWrite(p []byte) (n int, changed <-chan struct{}, err error) {
 		out.buf = append(out.buf, p[:n]...)
 		l.tellLocked()
 	}
-	return n, l.changed, nil
+	if n == len(p) {
+		return n, nil, nil
+	}
+	return n, l.waitLocked(), nil
 }
 
 // Close closes the connection and wakes whoever waits on this end. What was

@@ -99,8 +99,9 @@ type faultyConn struct {
 
 	// Used by Read alone.
 	cuts    *rand.Rand
-	read    int64 // bytes returned
-	stalled int64 // the count of the last stall
+	read    int64  // bytes returned
+	stalled int64  // the count of the last stall
+	buf     []byte // what held is a part of
 	held    []byte
 	heldErr error
 	due     time.Time // when held may be returned
@@ -137,12 +138,14 @@ func (c *faultyConn) fetch(n int) error {
 	if len(c.held) > 0 || c.heldErr != nil {
 		return nil
 	}
-	buf := make([]byte, n)
-	n, err := c.Conn.Read(buf)
+	if n > len(c.buf) {
+		c.buf = make([]byte, n)
+	}
+	n, err := c.Conn.Read(c.buf[:n])
 	if n == 0 && isTimeout(err) {
 		return err
 	}
-	c.held, c.heldErr = buf[:n], err
+	c.held, c.heldErr = c.buf[:n], err
 	if c.f.Latency > 0 {
 		c.due = time.Now().Add(c.f.Latency)
 	}

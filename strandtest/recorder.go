@@ -166,7 +166,7 @@ func (r *Recorder) Await(t testing.TB, what string, cond func(calls []string, re
 		if !ok && r.changed == nil {
 			r.changed = make(chan struct{})
 		}
-		changed, calls := r.changed, slices.Clone(r.calls)
+		changed := r.changed
 		r.mu.Unlock()
 		if ok {
 			return
@@ -174,7 +174,7 @@ func (r *Recorder) Await(t testing.TB, what string, cond func(calls []string, re
 		select {
 		case <-changed:
 		case <-timeout.C:
-			t.Fatalf("never happened: %s; the calls were %q", what, calls)
+			t.Fatalf("never happened: %s; the calls were %q", what, r.Calls())
 		}
 	}
 }

@@ -3,6 +3,7 @@ package strandtest
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"io"
 	"net"
@@ -37,7 +38,7 @@ func TestTLSOverTCP(t *testing.T)    { testTransport(t, serverPair("tcp", withTL
 func TestTLSOverUnix(t *testing.T)   { testTransport(t, serverPair("unix", withTLS)) }
 func TestTLSOverMemory(t *testing.T) { testTransport(t, tlsPair(memoryConns)) }
 
-func TestSubprocessStdio(t *testing.T) { testTransport(t, relayPair) }
+func TestSubprocessStdio(t *testing.T) { testTransport(t, relayPair(buildRelay(t))) }
 
 func testTransport(t *testing.T, makePair MakePair) {
 	t.Parallel()
@@ -87,7 +88,7 @@ func connPair(conns func(t testing.TB) (a, b net.Conn), f Faults) MakePair {
 func tlsPair(conns func(t testing.TB) (a, b net.Conn)) MakePair {
 	return func(t testing.TB, a, b strand.Protocol, opts strand.TransportOptions) (ta, tb strand.Transport) {
 		ca, cb := conns(t)
-		client, server := TLSOptions()
+		client, server := cheapTLS()
 		o := &PairOptions{
 			A: strand.AttachOptions{TransportOptions: opts, TLS: client},
 			B: strand.AttachOptions{TransportOptions: opts, TLS: server},
@@ -219,7 +220,15 @@ func serverPair(network string, secure func(*strand.ConnectOptions, *strand.Serv
 }
 
 func withTLS(co *strand.ConnectOptions, so *strand.ServerOptions) {
-	co.TLS, so.TLS = TLSOptions()
+	co.TLS, so.TLS = cheapTLS()
+}
+
+// cheapTLS is TLSOptions with the key exchange that costs least: there is a
+// handshake for every case, and the race detector makes it expensive.
+func cheapTLS() (client, server *strand.TLSOptions) {
+	client, server = TLSOptions()
+	client.Config.CurvePreferences = []tls.CurveID{tls.CurveP256}
+	return client, server
 }
 
 // shortDir is t.TempDir for Unix sockets, whose paths must be short.
@@ -261,21 +270,43 @@ func osPipePair(t testing.TB, a, b strand.Protocol, opts strand.TransportOptions
 	return ta, tb
 }
 
-const relayArg = "strandtest-relay"
+// buildRelay builds the child process of TestSubprocessStdio.
+func buildRelay(t *testing.T) string {
+	goCommand, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip("the child process has to be built: ", err)
+	}
+	program := filepath.Join(t.TempDir(), "relay")
+	out, err := exec.Command(goCommand, "build", "-o", program, "testdata/relay/main.go").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return program
+}
 
 // relayPair connects a to the standard input and output of a child process,
 // which passes everything on to b over a socket, and back.
-func relayPair(t testing.TB, a, b strand.Protocol, opts strand.TransportOptions) (ta, tb strand.Transport) {
-	ours, theirs := unixConns(t)
-	socket, err := theirs.File()
-	require.NoError(t, err)
-	theirs.Close()
+func relayPair(program string) MakePair {
+	return func(t testing.TB, a, b strand.Protocol, opts strand.TransportOptions) (ta, tb strand.Transport) {
+		ours, theirs := unixConns(t)
+		socket, err := theirs.File()
+		require.NoError(t, err)
+		theirs.Close()
+		outR, inW := startRelay(t, program, socket)
+		ta, _, err = strand.ConnectPipe(context.Background(), outR, inW, func() strand.Protocol { return a }, &strand.PipeOptions{TransportOptions: opts})
+		require.NoError(t, err)
+		tb, _, err = strand.Attach(context.Background(), ours, func() strand.Protocol { return b }, &strand.AttachOptions{TransportOptions: opts})
+		require.NoError(t, err)
+		return ta, tb
+	}
+}
+
+// startRelay starts the child and returns our ends of its standard output and
+// input.
+func startRelay(t testing.TB, program string, socket *os.File) (outR, inW *os.File) {
 	inR, inW, err := os.Pipe()
 	require.NoError(t, err)
 	outR, outW, err := os.Pipe()
 	require.NoError(t, err)
-	cmd := exec.Command(os.Args[0], relayArg)
-	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0") // otherwise it takes a second to exit
+	cmd := exec.Command(program)
 	cmd.Stdin, cmd.Stdout, cmd.ExtraFiles = inR, outW, []*os.File{socket}
 	require.NoError(t, cmd.Start())
 	for _, f := range []*os.File{inR, outW, socket} {
@@ -285,11 +316,7 @@ func relayPair(t testing.TB, a, b strand.Protocol, opts strand.TransportOptions)
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
-	ta, _, err = strand.ConnectPipe(context.Background(), outR, inW, func() strand.Protocol { return a }, &strand.PipeOptions{TransportOptions: opts})
-	require.NoError(t, err)
-	tb, _, err = strand.Attach(context.Background(), ours, func() strand.Protocol { return b }, &strand.AttachOptions{TransportOptions: opts})
-	require.NoError(t, err)
-	return ta, tb
+	return outR, inW
 }
 
 func unixConns(t testing.TB) (a, b *net.UnixConn) {
@@ -303,21 +330,4 @@ func unixConns(t testing.TB) (a, b *net.UnixConn) {
 	shrink(t, ca)
 	shrink(t, cb)
 	return ca.(*net.UnixConn), cb.(*net.UnixConn)
-}
-
-// relay is the child: standard input to the socket, the socket to standard
-// output, each until its end, or until one of them cannot be written.
-func relay() {
-	conn, err := net.FileConn(os.NewFile(3, "socket"))
-	must(err)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if _, err := io.Copy(conn, os.Stdin); err != nil {
-			os.Exit(0)
-		}
-		conn.(*net.UnixConn).CloseWrite()
-	})
-	io.Copy(os.Stdout, conn)
-	os.Stdout.Close()
-	wg.Wait()
 }
