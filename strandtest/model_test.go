@@ -59,6 +59,8 @@ func TestModelManyGoroutines(t *testing.T) {
 func FuzzOperations(f *testing.F) {
 	f.Add([]byte{opWrite, 200, opPeerRead, 255, opClose, 0})
 	f.Add([]byte{opLimits, 3, opWrite, 255, opWrite, 255, opPeerRead, 255, opPeerRead, 255, opPeerRead, 255, opPeerRead, 255})
+	f.Add([]byte{opLimits, 4, opWrite, 10, opWrite, 255, opPeerRead, 255, opLimits, 8, opPeerRead, 255, opWrite, 1, opClose, 0})
+	f.Add([]byte{opLimits, 7, opPeerWrite, 1, opHookWrite, 90, opPeerWrite, 50, opPeerRead, 255, opPeerRead, 255})
 	f.Add([]byte{opPause, 0, opPeerWrite, 50, opPeerEOF, 0, opResume, 0})
 	f.Add([]byte{opWrite, 255, opEOF, 0, opClose, 0, opPeerRead, 255, opPeerRead, 255})
 	f.Add([]byte{opKeepOpen, 0, opPeerEOF, 0, opWrite, 9, opSetProtocol, 1, opAbort, 0})
@@ -122,6 +124,8 @@ type model struct {
 	peerGone  bool
 	peerReset bool
 	relimited bool // since the last pause
+	mustPause bool // a Write was accepted that has to have paused
+	toldOf    int  // pauses, when mustPause was set
 	soon, ran int
 
 	// What was seen: written by callbacks.
@@ -243,7 +247,8 @@ func (m *model) do(op int, arg byte) {
 		m.mu.Lock()
 		m.relimited = true
 		m.mu.Unlock()
-		require.NoError(m.t, m.tr.SetWriteBufferLimits(int(arg)*200, -1))
+		high, low := marksOf(arg)
+		require.NoError(m.t, m.tr.SetWriteBufferLimits(high, low))
 	case opSetProtocol:
 		m.tr.SetProtocol(m.protocol(arg))
 	case opCallSoon:
@@ -272,6 +277,23 @@ func (m *model) do(op int, arg byte) {
 		m.aborted = true
 		m.tr.Abort()
 	}
+}
+
+// marksOf decodes the arguments of SetWriteBufferLimits. Two marks of zero are
+// as likely as all else: they pause with any byte held (FC-09).
+func marksOf(arg byte) (high, low int) {
+	n := int(arg) * 200
+	switch arg % 8 {
+	case 0:
+		return n, -1
+	case 1:
+		return -1, n
+	case 2:
+		return n, n
+	case 3:
+		return n, 0
+	}
+	return 0, 0
 }
 
 // doPeer does what the peer does. It never waits.
@@ -308,13 +330,26 @@ func (m *model) peerRead(n int) error {
 // write writes the next n bytes of the pattern, and checks law 6.
 func (m *model) write(n int) {
 	closing := m.tr.IsClosing()
+	m.expectPause(n)
 	k, err := m.tr.Write(pattern(m.accepted, n))
 	m.wrote(n, k, closing, err)
+}
+
+// expectPause notes that a Write of n bytes pauses, if that is certain: on a
+// conn whose Write may block all of it is held until it has returned.
+func (m *model) expectPause(n int) {
+	_, high := m.tr.WriteBufferLimits()
+	if m.tr.Writable() && m.tr.WriteBufferSize()+n > high {
+		m.mu.Lock()
+		m.mustPause, m.toldOf = true, m.pauses
+		m.mu.Unlock()
+	}
 }
 
 func (m *model) writeLines(n int) {
 	closing := m.tr.IsClosing()
 	p := pattern(m.accepted, n)
+	m.expectPause(n)
 	k, err := m.tr.WriteLines(p[:n/3], p[n/3:n/2], p[n/2:])
 	m.wrote(n, k, closing, err)
 }
@@ -376,6 +411,9 @@ func (m *model) compareOpen(law func(bool, string)) {
 	law(m.pauses-m.resumes == 0 || m.pauses-m.resumes == 1, "law 4: pauses and resumes do not alternate")
 	law(m.tr.Writable() == (!paused && !m.eof), "law 4: Writable is not what the protocol was told")
 	law(size <= high || paused, "law 4: over the high-water mark, and not paused")
+	law(!paused || size > 0, "law 4: nothing is held, and not resumed")
+	law(!m.mustPause || m.pauses > m.toldOf, "law 4: a Write went over the high-water mark, and there was no pause")
+	m.mustPause = false
 	law(!paused || m.relimited || size > low, "law 4: at the low-water mark, and not resumed")
 	if !m.peerGone {
 		// A piece counts until the Write of all of it has returned.
@@ -479,7 +517,7 @@ func (e *crowdEnd) drainInto(peer *crowdEnd) {
 func (e *crowdEnd) random(r *rand.Rand) {
 	switch arg := r.IntN(256); r.IntN(40) {
 	case 0:
-		e.tr.SetWriteBufferLimits(arg*100, -1)
+		e.tr.SetWriteBufferLimits(marksOf(byte(arg)))
 	case 1, 2:
 		e.tr.SetProtocol(e.protocol(byte(arg)))
 	case 3, 4:
