@@ -153,6 +153,21 @@ func TestCheckFindsForgottenResume(t *testing.T) {
 	require.Contains(t, j.verdict(), "never resumed")
 }
 
+// TestCheckFindsForgottenResumeOnAFake, which nobody has to close.
+func TestCheckFindsForgottenResumeOnAFake(t *testing.T) {
+	for resume, want := range map[bool]string{false: "never resumed", true: ""} {
+		j := &judge{TB: t}
+		h := new(heedless)
+		NewTransport(Check(j, h))
+		h.t.PauseReading()
+		if resume {
+			h.t.ResumeReading()
+		}
+		got := j.verdict()
+		require.Equal(t, want != "", strings.Contains(got, "never resumed"), got)
+	}
+}
+
 func TestCheckFollowsSetProtocol(t *testing.T) {
 	j := &judge{TB: t}
 	h, next := new(heedless), new(keeper)
@@ -191,4 +206,12 @@ func TestCheckKeepsAbilities(t *testing.T) {
 
 func TestSeedIsTold(t *testing.T) {
 	require.NotZero(t, Seed(t))
+}
+
+// TestCheckFindsTheSlicesOfTheDead: at the end of a test nobody else may hold
+// the protocol any more.
+func TestCheckFindsTheSlicesOfTheDead(t *testing.T) {
+	j := &judge{TB: t}
+	NewTransport(Check(j, new(keeper))).Feed("mine")
+	require.Contains(t, j.verdict(), "keeps the slice")
 }
