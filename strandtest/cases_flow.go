@@ -168,6 +168,47 @@ var flowCases = []conformanceCase{
 		calls := c.a.Calls()
 		c.want(calls[len(calls)-2] == "aborted", "something came between Abort and ConnectionLost: %q", calls)
 	}},
+	{"OnePairIsKeptForABlockedCallback", func(c *pair) {
+		c.connect()
+		c.a.do(func() {
+			c.a.overAndBack()
+			c.a.overAndBack()
+			c.b.tr.PauseReading()
+			c.a.flood()
+			c.a.wantCalls("a callback is running", "PauseWriting", 0)
+		})
+		c.a.AwaitCall(c, "PauseWriting", 1)
+		c.a.do(func() {
+			if !c.a.tr.Writable() { // the network has not taken it after all
+				c.a.wantCalls("the last pause takes the resume away", "ResumeWriting", 0)
+			}
+		})
+		c.b.tr.ResumeReading()
+		c.a.AwaitCall(c, "ResumeWriting", 1)
+		c.a.settle()
+		c.a.wantCalls("the last pair stands for all", "PauseWriting", 1)
+		c.a.wantCalls("the last pair stands for all", "ResumeWriting", 1)
+		c.b.wantAll(c.a)
+	}},
+	{"CloseTellsWhatIsKept", func(c *pair) { // FC-10
+		c.connect()
+		c.a.do(func() {
+			c.a.overAndBack()
+			c.a.tr.Close()
+		})
+		c.a.wantLost(nil)
+		c.a.wantCalls("Close is graceful", "ResumeWriting", 1)
+		c.b.wantAll(c.a)
+	}},
+	{"AbortDropsWhatIsKept", func(c *pair) { // FC-10
+		c.connect()
+		c.a.do(func() {
+			c.a.overAndBack()
+			c.a.tr.Abort()
+		})
+		c.a.wantLost(nil)
+		c.a.wantCalls("the connection was aborted", "ResumeWriting", 0)
+	}},
 	{"CloseInPauseWriting", func(c *pair) {
 		c.a.OnPause = func() { c.a.Transport().Close() }
 		c.connect()
@@ -241,6 +282,18 @@ var flowCases = []conformanceCase{
 		low, high := c.a.tr.WriteBufferLimits()
 		c.want(low == 0 && high == 5000, "the marks are %d and %d", low, high)
 	}},
+}
+
+// overAndBack crosses the high-water mark, and waits until the peer has read
+// enough for a resume. The caller is a callback, which is told of neither yet.
+func (e *end) overAndBack() {
+	e.c.Helper()
+	peer := e.c.b
+	peer.tr.PauseReading()
+	e.flood()
+	e.c.want(!e.tr.Writable(), "Writable over the mark")
+	peer.tr.ResumeReading()
+	e.c.eventually("the peer to read enough", e.tr.Writable)
 }
 
 // heldByWrite returns by how much a Write of n bytes makes the output held grow
