@@ -31,7 +31,7 @@ func TestPipes(t *testing.T)  { testTransport(t, osPipePair) }
 func TestForeign(t *testing.T)      { testTransport(t, connPair(foreignConns, Faults{})) }
 func TestNetPipe(t *testing.T)      { testTransport(t, connPair(netPipeConns, Faults{})) }
 func TestFramed(t *testing.T)       { testTransport(t, connPair(framedConns, Faults{})) }
-func TestFaultyMemory(t *testing.T) { testTransport(t, connPair(memoryConns, hardFaults)) }
+func TestFaultyMemory(t *testing.T) { testTransport(t, connPair(roomyConns, hardFaults)) }
 
 // TLS over sockets of each sort, and over a conn that is none.
 func TestTLSOverTCP(t *testing.T)    { testTransport(t, serverPair("tcp", withTLS)) }
@@ -98,6 +98,10 @@ func tlsPair(conns func(t testing.TB) (a, b net.Conn)) MakePair {
 }
 
 func memoryConns(t testing.TB) (a, b net.Conn) { return Pipe(smallBuffer) }
+
+// roomyConns are for faults that cut small what there is: the less there is, the
+// more pieces there are for the same number of bytes.
+func roomyConns(t testing.TB) (a, b net.Conn) { return Pipe(4 * smallBuffer) }
 
 func netPipeConns(t testing.TB) (a, b net.Conn) { return net.Pipe() }
 
