@@ -42,6 +42,7 @@ func (s *Server) acceptLoop(l *listener) {
 	}
 }
 
+// acceptLoopGone is the end of whatever accepting counts.
 func (s *Server) acceptLoopGone() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -105,6 +105,8 @@
 //   - A file that can only block has a goroutine for each call of its Read or
 //     Write.
 //   - A [Server] has one accepting goroutine for each address it listens on.
+//     Its Shutdown closes a listener of the caller's on a goroutine of its own,
+//     because the listener's Close may block.
 //   - [CreateConnection] has one for each address that it is trying, until it
 //     returns.
 //   - A subprocess has one that runs ConnectionMade, and one that waits for the

@@ -20,7 +20,7 @@ type listener struct {
 	addr    net.Addr
 	bound   *boundSocket
 	file    socketFile // to be removed
-	foreign bool       // what it accepts may be kept by others, too
+	foreign bool       // a type of the caller's: what it accepts may be kept by others, too, and Close may wait
 }
 
 // isForeignListener reports whether ln is more than package net's.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,7 +76,7 @@ type Server struct {
 	state     serverState
 	forever   bool          // ServeForever is running
 	listeners []*listener   // bound or listening
-	accepting int           // accept loops running
+	accepting int           // accept loops, and one for who is closing their listeners
 	first     *stream       // the connections
 	count     int           // connections, and slots taken for them
 	slot      chan struct{} // closed when a slot becomes free; nil if nobody waits
@@ -214,27 +215,48 @@ func (s *Server) IsServing() bool {
 }
 
 // Close stops listening; existing connections go on, but for handshakes that
-// are not finished, which are aborted. It does not wait. A second call does
-// nothing. The result is always nil. asyncio: close.
+// are not finished, which are aborted. It waits for nothing but the Close of a
+// listener given to ServeListener. A second call does nothing. The result is
+// always nil. asyncio: close.
 func (s *Server) Close() error {
+	if listeners, first := s.stop(); first {
+		s.closeListeners(listeners)
+	}
+	return nil
+}
+
+// stop is Close without its last step, the listeners: to close one of the
+// caller's may take its time, and holds up nobody else because it is done
+// without the lock. Whoever is the first to stop the server has to do it.
+func (s *Server) stop() (listeners []*listener, first bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.state >= serverClosed {
-		return nil
+		s.mu.Unlock()
+		return nil, false
 	}
 	s.state = serverClosed
 	close(s.closed)
-	for _, l := range s.listeners {
-		if err := l.close(!s.opts.KeepSocketFile); err != nil {
-			s.cfg.log.Debug("strand: closing a listener failed", "error", err, "address", l.addr)
-		}
-	}
-	s.listeners = nil
-	for c := s.first; c != nil; c = c.next {
+	listeners, s.listeners = s.listeners, nil
+	s.accepting++
+	s.mu.Unlock()
+	for _, c := range s.streams() { // there will be no more
 		c.abortUnfinished()
 	}
-	s.finishLocked()
-	return nil
+	return listeners, true
+}
+
+// closeListeners is the last step. Wait counts it as accepting.
+func (s *Server) closeListeners(listeners []*listener) {
+	defer s.acceptLoopGone()
+	for _, l := range listeners {
+		s.closeListener(l)
+	}
+}
+
+func (s *Server) closeListener(l *listener) {
+	if err := l.close(!s.opts.KeepSocketFile); err != nil {
+		s.cfg.log.Debug("strand: closing a listener failed", "error", err, "address", l.addr)
+	}
 }
 
 // finishLocked notes that the server is closed and nothing of it is left.
@@ -317,7 +339,7 @@ func (s *Server) warnInCallback() {
 // context's cause is returned without waiting for blocked callbacks. Called
 // from a callback of one of the server's connections it waits for itself.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.Close()
+	s.closeBeside()
 	for _, c := range s.streams() {
 		c.requestShutdown()
 	}
@@ -326,6 +348,19 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.AbortClients()
 	}
 	return err
+}
+
+// closeBeside is Close that does not wait for the Close of a caller's listener
+// either: Wait does, as long as its context allows.
+func (s *Server) closeBeside() {
+	listeners, first := s.stop()
+	switch {
+	case !first:
+	case slices.ContainsFunc(listeners, func(l *listener) bool { return l.foreign }):
+		go s.closeListeners(listeners)
+	default:
+		s.closeListeners(listeners)
+	}
 }
 
 // CloseClients calls Close on every connection. The server goes on. It does

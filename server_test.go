@@ -1117,3 +1117,64 @@ func TestShutdownBeforeConnectionMade(t *testing.T) {
 		require.Equal(t, io.EOF, err)
 	})
 }
+
+// slowListener has a Close that can be held up.
+type slowListener struct {
+	*fakeListener
+	closing chan struct{} // closed when Close is called
+	release chan struct{} // closed to let it return
+}
+
+func newSlowListener() slowListener {
+	return slowListener{newFakeListener(), make(chan struct{}), make(chan struct{})}
+}
+
+func (l slowListener) Close() error {
+	close(l.closing)
+	<-l.release
+	return l.fakeListener.Close()
+}
+
+// A listener of the caller's whose Close takes its time holds up the call of
+// Close, and nothing else. Wait waits for it.
+func TestCloseOfListenerThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newSlowListener()
+		s := serveFake(t, ln, nil, nil)
+		peer := ln.pushPipe(t)
+		r := <-s.made
+		synctest.Wait()
+		closed := make(chan error, 1)
+		go func() { closed <- s.Close() }()
+		<-ln.closing
+		require.Len(t, s.Connections(), 1)
+		require.False(t, s.IsServing())
+		require.Empty(t, s.Addrs())
+		require.NoError(t, s.Close(), "the second call has nothing to do")
+		peer.Close()
+		<-r.transport().Done()
+		require.Equal(t, context.Canceled, s.Wait(over()), "SV-04: not closed yet")
+		require.Empty(t, closed)
+		close(ln.release)
+		require.NoError(t, <-closed)
+		require.NoError(t, s.Wait(context.Background()))
+	})
+}
+
+// Shutdown does not wait for such a Close longer than its context allows, and
+// ends the connections meanwhile.
+func TestShutdownOfListenerThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newSlowListener()
+		s := serveFake(t, ln, nil, nil)
+		ln.pushPipe(t)
+		r := <-s.made
+		synctest.Wait()
+		ctx, cancel := context.WithTimeoutCause(context.Background(), time.Second, io.ErrNoProgress)
+		defer cancel()
+		require.Equal(t, io.ErrNoProgress, s.Shutdown(ctx))
+		require.NoError(t, r.awaitLost(t))
+		close(ln.release)
+		require.NoError(t, s.Wait(context.Background()))
+	})
+}
