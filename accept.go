@@ -2,7 +2,9 @@ package strand
 
 import (
 	"errors"
+	"fmt"
 	"net"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -28,7 +30,11 @@ func (s *Server) acceptLoop(l *listener) {
 			}
 			continue
 		}
-		if s.isClosed() || errors.Is(err, net.ErrClosed) {
+		if s.isClosed() {
+			return
+		}
+		if errors.Is(err, net.ErrClosed) {
+			s.listenerLost(l, err)
 			return
 		}
 		if errors.Is(err, syscall.ECONNABORTED) {
@@ -39,6 +45,29 @@ func (s *Server) acceptLoop(l *listener) {
 		if !s.sleep(delay) {
 			return
 		}
+	}
+}
+
+// listenerLost is called when somebody else has closed a listener: nothing will
+// come from it again. A server without listeners is closed, as far as anybody
+// can see, and so it closes.
+func (s *Server) listenerLost(l *listener, err error) {
+	s.cfg.log.Error("strand: a listener was closed by somebody else", "error", err, "address", l.addr)
+	s.mu.Lock()
+	i := slices.Index(s.listeners, l)
+	if i < 0 { // Close has it
+		s.mu.Unlock()
+		return
+	}
+	s.listeners = slices.Delete(s.listeners, i, i+1)
+	last := len(s.listeners) == 0
+	if last {
+		s.lost = fmt.Errorf("strand: the server has no listener left: %w", err)
+	}
+	s.mu.Unlock()
+	s.closeListener(l)
+	if last {
+		s.Close()
 	}
 }
 

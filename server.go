@@ -80,6 +80,7 @@ type Server struct {
 	first     *stream       // the connections
 	count     int           // connections, and slots taken for them
 	slot      chan struct{} // closed when a slot becomes free; nil if nobody waits
+	lost      error         // why there is no listener left, if not because of Close
 	closed    chan struct{} // closed by Close
 	finished  chan struct{} // closed when the server is closed and its last connection gone
 }
@@ -121,9 +122,12 @@ func CreateServer[P Protocol](ctx context.Context, network, address string, fact
 }
 
 // ServeListener serves every connection that ln accepts. It does not block.
-// ln is the server's from now on and closed with it. If ServeListener returns
-// an error, ln stays open and the caller's. Everything else is as in
-// CreateServer. asyncio: create_server(sock=...).
+// ln is the server's from now on and closed with it. If somebody else closes ln,
+// so that its Accept returns an error matching net.ErrClosed, that is logged and
+// closes the server as Close does; ServeForever returns the error. All other
+// errors of Accept are logged, and it is called again after a while. If
+// ServeListener returns an error, ln stays open and the caller's. Everything
+// else is as in CreateServer. asyncio: create_server(sock=...).
 func ServeListener[P Protocol](ln net.Listener, factory func() P, opts *ServerOptions) (*Server, error) {
 	if isNil(ln) {
 		return nil, errors.New("strand: the listener is nil")
@@ -191,7 +195,7 @@ func (s *Server) StartServing() error {
 	case serverServing:
 		return nil
 	case serverClosed, serverFinished:
-		return errServerClosed
+		return s.closedErrorLocked()
 	}
 	for _, l := range s.listeners {
 		if err := l.listen(&s.opts); err != nil {
@@ -206,7 +210,22 @@ func (s *Server) StartServing() error {
 	return nil
 }
 
-// IsServing reports whether connections are being accepted. asyncio:
+// closedErrorLocked is what calls that come after the end of serving return.
+func (s *Server) closedErrorLocked() error {
+	if s.lost != nil {
+		return s.lost
+	}
+	return errServerClosed
+}
+
+func (s *Server) closedError() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closedErrorLocked()
+}
+
+// IsServing reports whether connections are being accepted: from StartServing
+// until Close, or until somebody else has closed every listener. asyncio:
 // is_serving.
 func (s *Server) IsServing() bool {
 	s.mu.Lock()
@@ -271,7 +290,8 @@ func (s *Server) finishLocked() {
 // the server is closed. If ctx ends, it shuts the server down, for which the
 // connections have ShutdownTimeout, and returns the context's cause. After
 // Close it returns an error matching net.ErrClosed, without waiting for the
-// connections. A second call at the same time is an error. asyncio:
+// connections; so it does if somebody else has closed the listener, with the
+// listener's error inside. A second call at the same time is an error. asyncio:
 // serve_forever, which on cancellation waits for ever and closes no
 // connection.
 func (s *Server) ServeForever(ctx context.Context) error {
@@ -287,7 +307,7 @@ func (s *Server) ServeForever(ctx context.Context) error {
 	s.mu.Unlock()
 	select {
 	case <-s.closed:
-		return errServerClosed
+		return s.closedError()
 	case <-ctx.Done():
 	}
 	grace, cancel := s.grace()
@@ -413,8 +433,8 @@ func (s *Server) ServeConn(conn net.Conn) error {
 	}
 	s.mu.Lock()
 	if s.state >= serverClosed {
-		s.mu.Unlock()
-		return errServerClosed
+		defer s.mu.Unlock()
+		return s.closedErrorLocked()
 	}
 	if s.fullLocked() {
 		s.mu.Unlock()
@@ -427,7 +447,7 @@ func (s *Server) ServeConn(conn net.Conn) error {
 		return err
 	}
 	if !s.serve(conn, true) {
-		return errServerClosed
+		return s.closedError()
 	}
 	return nil
 }

@@ -1178,3 +1178,46 @@ func TestShutdownOfListenerThatWaits(t *testing.T) {
 		require.NoError(t, s.Wait(context.Background()))
 	})
 }
+
+// A listener that somebody else closes is logged, and the server is closed: it
+// says so, ServeForever returns why, and Wait waits for the connections only.
+func TestListenerClosedBySomebodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log logBuffer
+		ln := newFakeListener()
+		lost := errors.New("the disk is full")
+		s := serveFake(t, ln, logged(&log), nil)
+		forever := serveForever(s, context.Background())
+		peer := ln.pushPipe(t)
+		r := <-s.made
+		synctest.Wait()
+		ln.push(nil, fmt.Errorf("%w: %w", net.ErrClosed, lost))
+		err := <-forever
+		require.ErrorIs(t, err, net.ErrClosed)
+		require.ErrorIs(t, err, lost)
+		require.False(t, s.IsServing())
+		require.Empty(t, s.Addrs())
+		require.ErrorIs(t, s.StartServing(), lost)
+		require.ErrorIs(t, s.ServeForever(context.Background()), lost)
+		require.Equal(t, 1, strings.Count(log.String(), "level=ERROR"))
+		require.Contains(t, log.String(), "the disk is full")
+		require.Contains(t, log.String(), "address=fake")
+		require.False(t, r.transport().IsClosing(), "SV-03: connections go on")
+		<-ln.closed
+		peer.Close()
+		require.NoError(t, s.Wait(context.Background()))
+	})
+}
+
+// A real listener is closed behind the server's back.
+func TestServedListenerIsClosed(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s := serveFake(t, ln, &strand.ServerOptions{TransportOptions: strand.TransportOptions{Logger: quiet}}, nil)
+	require.NoError(t, ln.Close())
+	waitFor(t, s.Server)
+	require.False(t, s.IsServing())
+	require.ErrorIs(t, s.ServeForever(context.Background()), net.ErrClosed)
+	require.NoError(t, s.Close())
+	require.NoError(t, s.Shutdown(context.Background()))
+}
