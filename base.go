@@ -40,7 +40,7 @@ type base struct {
 	d       *dispatcher // &own, or one that several transports share
 	own     dispatcher
 	gate    atomic.Bool   // reading is not allowed now: see setGateLocked
-	wakes   atomic.Uint32 // how often the reader woke and went to wait: odd while it is awake; only the reader adds
+	wakes   atomic.Uint32 // how often the reader woke or went to wait, by itself: odd while it is awake
 	alive   atomic.Uint32 // what wakes was before the last send that the descriptor took
 	arrived atomic.Int64  // bytes received, counted for IdleTimeout only
 

@@ -363,8 +363,8 @@ type attempt struct {
 }
 
 // race connects to the addresses in order. The next attempt starts when the
-// last one has failed, or after delay, if that is positive; the first success wins, the
-// others are cancelled and waited for (CN-01, CN-04).
+// last one has failed, or after delay, if that is positive; the first success
+// wins, the others are cancelled and waited for (CN-01, CN-04).
 func race(ctx context.Context, addrs []netip.AddrPort, delay time.Duration, dial func(context.Context, netip.AddrPort) (net.Conn, error)) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -47,8 +47,8 @@ func (e closedError) Error() string {
 func (e closedError) Is(target error) bool { return target == net.ErrClosed }
 func (e closedError) Unwrap() error        { return e.cause }
 
-// TimeoutError says which of a connection's time limits ended it. It matches
-// os.ErrDeadlineExceeded.
+// TimeoutError says which of a connection's time limits ended it, or that a
+// shutdown had to abort what was left. It matches os.ErrDeadlineExceeded.
 type TimeoutError struct {
 	Op    string        // "idle", "write", "close", "handshake" or "shutdown"
 	After time.Duration // the limit
@@ -67,9 +67,9 @@ func (e *TimeoutError) Timeout() bool { return true }
 // Temporary returns true: that is what os.ErrDeadlineExceeded answers.
 func (e *TimeoutError) Temporary() bool { return true }
 
-// PanicError is what a connection ends with when one of its callbacks panics
-// or calls runtime.Goexit, or a method of the caller's net.Conn does. If the panic's value is an error, the PanicError
-// unwraps to it.
+// PanicError is what a connection ends with when one of its callbacks panics or
+// calls runtime.Goexit, or a method of the caller's net.Conn does. If the panic's
+// value is an error, the PanicError unwraps to it.
 type PanicError struct {
 	Value any    // what was given to panic
 	Stack []byte // the stack of the goroutine at that moment

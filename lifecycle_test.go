@@ -5,10 +5,25 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
+
+// SV-05: ConnectionInfo.State is the name of a phase, and its comment has them
+// all.
+func TestPhasesAreDocumented(t *testing.T) {
+	source, err := os.ReadFile("server.go")
+	require.NoError(t, err)
+	_, comment, _ := strings.Cut(string(source), "// ConnectionInfo describes")
+	comment, _, _ = strings.Cut(comment, "\ntype")
+	for p := opening; p <= gone; p++ {
+		require.Contains(t, comment, strconv.Quote(p.String()))
+	}
+}
 
 var errLifecycle = errors.New("test error")
 

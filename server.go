@@ -288,12 +288,12 @@ func (s *Server) finishLocked() {
 
 // ServeForever starts serving if that was delayed and blocks until ctx ends or
 // the server is closed. If ctx ends, it shuts the server down, for which the
-// connections have ShutdownTimeout, and returns the context's cause. After
-// Close it returns an error matching net.ErrClosed, without waiting for the
-// connections; so it does if somebody else has closed the listener, with the
-// listener's error inside. A second call at the same time is an error. asyncio:
-// serve_forever, which on cancellation waits for ever and closes no
-// connection.
+// connections have ShutdownTimeout, and returns the context's cause, joined with
+// a *TimeoutError if some had to be aborted. After Close it returns an error
+// matching net.ErrClosed, without waiting for the connections; so it does if
+// somebody else has closed the listener, with the listener's error inside. A
+// second call at the same time is an error. asyncio: serve_forever, which on
+// cancellation waits for ever and closes no connection.
 func (s *Server) ServeForever(ctx context.Context) error {
 	if err := s.StartServing(); err != nil {
 		return err
@@ -312,13 +312,16 @@ func (s *Server) ServeForever(ctx context.Context) error {
 	}
 	grace, cancel := s.grace()
 	defer cancel()
-	return errors.Join(context.Cause(ctx), s.Shutdown(grace))
+	if err := s.Shutdown(grace); err != nil {
+		return errors.Join(context.Cause(ctx), err)
+	}
+	return context.Cause(ctx)
 }
 
 // grace is the context of a shutdown that nobody gave one for.
 func (s *Server) grace() (context.Context, context.CancelFunc) {
 	if d := orDefault(s.opts.ShutdownTimeout, defaultShutdownTimeout); d > 0 {
-		return context.WithTimeout(context.Background(), d)
+		return context.WithTimeoutCause(context.Background(), d, &TimeoutError{Op: "shutdown", After: d})
 	}
 	return context.WithCancel(context.Background())
 }
@@ -399,10 +402,15 @@ func (s *Server) AbortClients() {
 	}
 }
 
-// ConnectionInfo describes one open connection.
+// ConnectionInfo describes one open connection. Its State is "opening" before
+// ConnectionMade, "open", "closing" while output goes out, over TLS "shutting"
+// while the peer's close_notify is awaited, "ended" when nothing is waited for
+// but goroutines, "lost" when the descriptor is closed and ConnectionLost runs,
+// and "gone" for the moment between its return and the server's forgetting the
+// connection.
 type ConnectionInfo struct {
 	LocalAddr, RemoteAddr net.Addr
-	State                 string        // "opening", "open", "closing", "ended" or "lost"
+	State                 string        // how far it is
 	Age                   time.Duration // since it was accepted
 	Buffered              int           // bytes of output not taken by the kernel
 	Created               string        // in Debug, the stack of the goroutine that created it

@@ -464,7 +464,11 @@ func TestServeForeverShutdownTimeout(t *testing.T) {
 		cancel()
 		err := <-result
 		require.ErrorIs(t, err, context.Canceled)
-		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NotErrorIs(t, err, context.DeadlineExceeded, "the caller's context had no deadline")
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		var timeout *strand.TimeoutError
+		require.ErrorAs(t, err, &timeout)
+		require.Equal(t, strand.TimeoutError{Op: "shutdown", After: 7 * time.Second}, *timeout)
 		require.Equal(t, 7*time.Second, time.Since(start))
 		require.NoError(t, r.awaitLost(t), "aborted, not failed")
 	})
