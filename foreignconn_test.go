@@ -128,6 +128,42 @@ func TestHandshakeOfTheCallersTLS(t *testing.T) {
 	})
 }
 
+// HC-02: a *tls.Conn that the caller made refuses CloseWrite before its
+// handshake. WriteEOF waits for that, whether or not anybody reads.
+func TestWriteEOFBeforeHandshake(t *testing.T) {
+	for _, paused := range []bool{false, true} {
+		ours, peer := tcpPair(t)
+		conn := &noticedConn{Conn: ours, reading: make(chan struct{})}
+		r := newRecorder()
+		r.onMade = func(tr strand.Transport) {
+			if paused {
+				tr.PauseReading()
+			}
+			require.NoError(t, tr.WriteEOF())
+		}
+		tr := attach(t, tls.Server(conn, serverTLS().Config), r, nil)
+		await(t, "the handshake's first Read", conn.reading)
+		client := clientTLSConn(peer)
+		require.Empty(t, readAll(t, client), "the end, and no error")
+		tr.ResumeReading()
+		send(t, client, "and you?")
+		r.awaitData(t, 8)
+		require.False(t, tr.IsClosing())
+	}
+}
+
+// A handshake that fails ends the connection with its error, which WriteEOF
+// cannot return any more (HC-06).
+func TestWriteEOFBeforeFailedHandshake(t *testing.T) {
+	ours, peer := tcpPair(t)
+	r := newRecorder()
+	tr := attach(t, tls.Server(ours, serverTLS().Config), r, nil)
+	require.NoError(t, tr.WriteEOF())
+	send(t, peer, "this is not TLS")
+	var broken tls.RecordHeaderError
+	require.ErrorAs(t, r.awaitLost(t), &broken)
+}
+
 // oddConn has methods that can be replaced.
 type oddConn struct {
 	net.Conn

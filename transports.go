@@ -110,10 +110,12 @@ type WriteTransport interface {
 	// system has one. Nothing is put between them. asyncio: writelines.
 	WriteLines(bufs ...[]byte) (int, error)
 
-	// WriteEOF closes the sending side once everything written before is out;
-	// receiving goes on. It returns errors.ErrUnsupported if the connection
-	// cannot do that. A second call, and one while closing, does nothing.
-	// asyncio: write_eof.
+	// WriteEOF closes the sending side once everything written before is out,
+	// and, on a *tls.Conn given to Attach, once its handshake is over; receiving
+	// goes on. It returns errors.ErrUnsupported if the connection cannot do that,
+	// and the socket's error if it fails at once; if it fails later, the reading
+	// side tells what is wrong. A second call, and one while closing, does
+	// nothing. asyncio: write_eof.
 	WriteEOF() error
 
 	// CanWriteEOF reports whether WriteEOF is possible. asyncio:

@@ -1,6 +1,7 @@
 package strand
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"os"
@@ -360,5 +361,16 @@ func (s *stream) sendEOFLocked() error {
 	if s.kind != sockio.None {
 		return s.conn.(closeWriter).CloseWrite()
 	}
-	return s.inConnLocked(s.conn.(closeWriter).CloseWrite)
+	return s.inConnLocked(s.halfCloseForeign)
+}
+
+// halfCloseForeign is the CloseWrite of a foreign conn. That of a *tls.Conn, which
+// the caller made, fails before the handshake, where Read and Write make it.
+func (s *stream) halfCloseForeign() error {
+	if c, ok := s.conn.(*tls.Conn); ok {
+		if err := c.Handshake(); err != nil {
+			return err
+		}
+	}
+	return s.conn.(closeWriter).CloseWrite()
 }
