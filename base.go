@@ -322,6 +322,12 @@ func (b *base) logCloseFailed(err error) {
 	b.cfg.log.Debug("strand: close failed", "error", err, "transport", b)
 }
 
+// logInTurn logs an error that was met under a lock. A slog.Handler is the
+// program's, and may ask the library something that takes the same lock.
+func (b *base) logInTurn(msg string, err error) {
+	b.d.post(func() { b.cfg.log.Debug(msg, "error", err, "transport", b) })
+}
+
 // callbackOwner
 
 func (b *base) runUrgent() {

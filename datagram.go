@@ -44,6 +44,7 @@ type endpoint struct {
 	collect  collector           // mu
 	retry    time.Duration       // mu; how long the writer last waited to try again, see retryLocked
 	errs     []error             // mu; what ErrorReceived has to be told, oldest first
+	dropped  int                 // mu; errors that were one too many, since the last such call
 	telling  bool                // mu; somebody is about to tell them
 	timedOut bool                // mu; the last WriteTo met a deadline
 }

@@ -46,7 +46,8 @@ type TransportOptions struct {
 	WriteTimeout time.Duration
 
 	// Logger gets what no caller can be told: panics of callbacks, failures of
-	// accepting, and in Debug more. Default slog.Default().
+	// accepting, and in Debug more. Its Handler is called under no lock of the
+	// library's and may call whatever it likes. Default slog.Default().
 	Logger *slog.Logger
 
 	// Debug turns on asyncio's debug mode for the connection: slow callbacks

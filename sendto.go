@@ -247,9 +247,7 @@ func (e *endpoint) sendError(to *target, err error) error {
 // behind it (DG-13).
 func (e *endpoint) reportLocked(err error) {
 	if len(e.errs) == maxOwed {
-		if e.cfg.debug {
-			e.cfg.log.Debug("strand: an error was dropped", "error", err, "transport", e)
-		}
+		e.dropped++
 		return
 	}
 	e.errs = append(e.errs, err)
@@ -270,14 +268,24 @@ func (e *endpoint) tellErrors() {
 		(*e.proto.Load()).ErrorReceived(e.nextError())
 		e.d.runEdges()
 	}
+	if dropped := e.errorsTold(); dropped > 0 && e.cfg.debug {
+		e.cfg.log.Debug("strand: errors were dropped", "count", dropped, "transport", e)
+	}
+}
+
+// errorsTold sees to it that the errors that came meanwhile are told, and
+// returns how many were dropped.
+func (e *endpoint) errorsTold() (dropped int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	dropped, e.dropped = e.dropped, 0
 	if len(e.errs) > 0 {
 		e.d.post(e.tellErrors)
-		return
+		return dropped
 	}
 	e.telling, e.flow.holdResume = false, false
 	e.edgesLocked()
+	return dropped
 }
 
 func (e *endpoint) nextError() error {

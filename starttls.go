@@ -246,7 +246,7 @@ func (s *stream) dropUpgrade() {
 	cause := s.life.cause
 	if s.server != nil && !s.life.made && cause != nil { // nil: we have ended it ourselves
 		s.server.failedHandshakes.Add(1)
-		s.cfg.log.Debug("strand: TLS handshake failed", "error", cause, "transport", s)
+		s.logInTurn("strand: TLS handshake failed", cause)
 	}
 	if up.done != nil {
 		if cause == nil {

@@ -244,7 +244,7 @@ func (s *stream) goodbyeEncrypting() {
 	s.mu.Unlock()
 	for l := s.sec.top; l != nil; l = l.wire.below {
 		if err := l.conn.CloseWrite(); err != nil && s.cfg.debug {
-			s.cfg.log.Debug("strand: close_notify failed", "error", err, "transport", s)
+			s.logInTurn("strand: close_notify failed", err)
 		}
 	}
 	s.mu.Lock()

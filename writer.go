@@ -313,7 +313,7 @@ func (s *stream) written(err error) bool {
 		return false
 	case s.life.sending == sendEOF:
 		if err := s.sendEOFLocked(); err != nil && s.cfg.debug {
-			s.cfg.log.Debug("strand: half close failed", "error", err, "transport", s)
+			s.logInTurn("strand: half close failed", err)
 		}
 		// Nothing is sent after that. Not going back into the conn matters for a
 		// pipe, where half of it is closed now.
