@@ -129,7 +129,7 @@ func (b *base) setReadDeadlineLocked(t time.Time) (ok bool) {
 	defer func() {
 		if !returned {
 			err := newPanicError(recover())
-			b.logPanic(err)
+			b.d.post(func() { b.logPanic(err) }) // not under the lock: a slog.Handler may ask for it
 			b.endLocked(err)
 		}
 	}()
@@ -155,9 +155,23 @@ func (b *base) stopReadingLocked() {
 func (b *base) readPolled() {
 	if !b.shared {
 		b.pollUntilOver(0)
-	} else if err := b.raw.Control(b.pollUntilOver); err != nil {
+	} else if err := b.raw.Control(b.pollShared); err != nil {
 		b.fail(err)
 	}
+}
+
+// pollShared is pollUntilOver inside RawConn.Control. A panic of a callback passes
+// through it, and the handler that logs the panic may take its time: until the
+// end is decided nobody must use a number that is not held any more.
+func (b *base) pollShared(fd uintptr) {
+	defer b.forgetDescriptor()
+	b.pollUntilOver(fd)
+}
+
+func (b *base) forgetDescriptor() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fd = -1
 }
 
 func (b *base) pollUntilOver(uintptr) {
@@ -206,10 +220,10 @@ func (b *base) clearInterruptLocked(err error) {
 // readiness, true when reading is over. The first call of each RawConn.Read
 // has to try a read: the poller has forgotten what was ready before.
 func (b *base) onReadable(fd uintptr) bool {
-	if !b.inPoller {
-		b.enterPoller(fd)
-	}
 	b.wakes.Add(1)
+	if !b.inPoller {
+		b.enterPoller(fd) // ConnectionMade may end the connection, too
+	}
 	for b.admit() {
 		b.enter()
 		if b.gate.Load() { // it was open before we had the turn

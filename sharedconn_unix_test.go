@@ -5,7 +5,9 @@ package strand
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
+	"runtime"
 	"syscall"
 	"testing"
 
@@ -73,6 +75,90 @@ func TestDescriptorOfASharedPacketConn(t *testing.T) {
 	<-e.Done()
 	require.NoError(t, seen(), "the descriptor is open")
 	require.ErrorIs(t, e.SendTo(nil, pc.LocalAddr()), net.ErrClosed)
+}
+
+// descriptorHandler notes what Write may use while a panic is logged.
+type descriptorHandler struct {
+	slog.Handler
+	s  *stream
+	fd int
+}
+
+func (h *descriptorHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h *descriptorHandler) Handle(context.Context, slog.Record) error {
+	h.s.mu.Lock()
+	defer h.s.mu.Unlock()
+	h.fd = h.s.fd
+	return nil
+}
+
+// When a panic of a callback is logged, the descriptor of a shared conn is not
+// held any more, and the connection has not ended yet.
+func TestDescriptorOfASharedConnAfterPanic(t *testing.T) {
+	ours, theirs := socketPair(t)
+	h := &descriptorHandler{Handler: slog.DiscardHandler}
+	opts := TransportOptions{Logger: slog.New(h)}
+	cfg, err := opts.resolve()
+	require.NoError(t, err)
+	s := newStream(ours, cfg)
+	s.shared, h.s = true, s
+	tr, err := start(context.Background(), s, funcProtocol{data: func() { panic("odd") }}, nil)
+	require.NoError(t, err)
+	_, err = theirs.Write([]byte("x"))
+	require.NoError(t, err)
+	<-tr.Done()
+	require.Equal(t, -1, h.fd)
+}
+
+// funcProtocol calls funcs.
+type funcProtocol struct {
+	NopProtocol
+	made, data func()
+}
+
+func (p funcProtocol) ConnectionMade(Transport) {
+	if p.made != nil {
+		p.made()
+	}
+}
+
+func (p funcProtocol) DataReceived([]byte) { p.data() }
+
+func socketPair(t testing.TB) (ours, theirs net.Conn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	theirs, err = net.Dial("tcp", ln.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { theirs.Close() })
+	ours, err = ln.Accept()
+	require.NoError(t, err)
+	return ours, theirs
+}
+
+// The reader says that it is awake in every callback that it runs, the first one
+// too, and that it waits otherwise: an end that comes from elsewhere wakes it.
+func TestReaderSaysWhetherItIsAwake(t *testing.T) {
+	ours, theirs := socketPair(t)
+	cfg, err := new(TransportOptions).resolve()
+	require.NoError(t, err)
+	s := newStream(ours, cfg)
+	awake := make(chan bool, 2)
+	note := func() { awake <- s.isAwake() }
+	tr, err := start(context.Background(), s, funcProtocol{made: note, data: note}, nil)
+	require.NoError(t, err)
+	require.True(t, <-awake, "in ConnectionMade")
+	_, err = theirs.Write([]byte("x"))
+	require.NoError(t, err)
+	require.True(t, <-awake, "in DataReceived")
+	for s.isAwake() {
+		runtime.Gosched()
+	}
+	tr.Abort()
+	<-tr.Done()
+	require.False(t, s.isAwake())
 }
 
 // Whoever gives a conn may have kept it.
