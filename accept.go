@@ -230,11 +230,21 @@ func (s *stream) requestShutdown() {
 	made := s.life.made
 	s.mu.Unlock()
 	if made { // before, there may be no protocol, and ConnectionMade comes first
-		if p, ok := s.Protocol().(ShutdownRequester); ok && s.CallSoon(p.ShutdownRequested) {
+		if _, ok := s.Protocol().(ShutdownRequester); ok && s.CallSoon(s.shutdownRequested) {
 			return
 		}
 	}
 	s.Close()
+}
+
+// shutdownRequested asks whoever is the protocol when it is the request's turn
+// (SP-01).
+func (s *stream) shutdownRequested() {
+	if p, ok := s.Protocol().(ShutdownRequester); ok {
+		p.ShutdownRequested()
+	} else {
+		s.Close()
+	}
 }
 
 func (s *stream) info() ConnectionInfo {

@@ -1063,6 +1063,39 @@ func TestShutdownRequester(t *testing.T) {
 	a.wantCalls(t, "asked, not closed", "ConnectionMade", "ShutdownRequested", "DataReceived 4", "ConnectionLost nil")
 }
 
+// SP-01: a protocol that is installed before the request's turn has come gets it
+// instead of the old one; if it cannot be asked, the connection is closed.
+func TestShutdownRequesterIsReplaced(t *testing.T) {
+	for _, able := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			next := newRecorder()
+			var successor strand.Protocol = next
+			if able {
+				successor = asked{next, func(strand.Transport) { next.transport().Close() }}
+			}
+			release := make(chan struct{})
+			first := asked{newRecorder(), func(strand.Transport) { t.Error("the old protocol was asked") }}
+			first.onMade = func(tr strand.Transport) {
+				next.ConnectionMade(tr)
+				<-release
+				tr.SetProtocol(successor)
+			}
+			ln := newFakeListener()
+			srv, err := strand.ServeListener(ln, func() asked { return first }, nil)
+			require.NoError(t, err)
+			ln.pushPipe(t)
+			synctest.Wait()
+			done := make(chan error, 1)
+			go func() { done <- srv.Shutdown(context.Background()) }()
+			synctest.Wait()
+			close(release)
+			require.NoError(t, <-done)
+			require.Equal(t, able, slices.Contains(next.trace(), "ShutdownRequested"))
+			require.Contains(t, next.trace(), "ConnectionLost nil")
+		})
+	}
+}
+
 // Shutdown closes all others gracefully.
 func TestShutdownFlushes(t *testing.T) {
 	s := serveTCP(t, nil, nil)
