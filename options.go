@@ -1,7 +1,6 @@
 package strand
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -47,7 +46,8 @@ type TransportOptions struct {
 
 	// Logger gets what no caller can be told: panics of callbacks, failures of
 	// accepting, and in Debug more. Its Handler is called under no lock of the
-	// library's and may call whatever it likes. Default slog.Default().
+	// library's, so that it may ask for Server.Connections, say. Default
+	// slog.Default().
 	Logger *slog.Logger
 
 	// Debug turns on asyncio's debug mode for the connection: slow callbacks
@@ -120,5 +120,5 @@ func orDefault[T ~int | ~int64](value, def T) T {
 
 // badOption is the error for options that contradict each other.
 func badOption(format string, args ...any) error {
-	return errors.Join(errors.New("strand: bad option"), fmt.Errorf(format, args...))
+	return fmt.Errorf("strand: bad option: %w", fmt.Errorf(format, args...))
 }

@@ -136,12 +136,19 @@ func ServeListener[P Protocol](ln net.Listener, factory func() P, opts *ServerOp
 	if err != nil {
 		return nil, err
 	}
-	if s.opts.DelayStart || s.opts.Addresses != nil || s.opts.Backlog != 0 || s.opts.ReusePort {
-		return nil, badOption("DelayStart, Addresses, Backlog and ReusePort are for CreateServer: this listener is listening")
+	if s.opts.isForCreateServer() {
+		return nil, badOption("DelayStart, Addresses, Backlog, ReusePort, KeepAlive and KeepSocketFile are for CreateServer: this listener is listening")
 	}
 	s.network = ln.Addr().Network()
 	s.listeners = []*listener{{Listener: ln, addr: ln.Addr(), foreign: isForeignListener(ln)}}
 	return s, s.StartServing()
+}
+
+// isForCreateServer reports whether something is set that ServeListener could not
+// do.
+func (o *ServerOptions) isForCreateServer() bool {
+	return o.DelayStart || o.Addresses != nil || o.Backlog != 0 || o.ReusePort ||
+		o.KeepAlive != net.KeepAliveConfig{} || o.KeepSocketFile
 }
 
 func newServer[P Protocol](factory func() P, opts *ServerOptions) (*Server, error) {

@@ -856,9 +856,10 @@ func TestServeListenerOptions(t *testing.T) {
 	defer ln.Close()
 	for _, opts := range []strand.ServerOptions{
 		{DelayStart: true}, {ReusePort: true}, {Backlog: 1}, {Addresses: []string{"127.0.0.1:0"}},
+		{KeepSocketFile: true}, {KeepAlive: net.KeepAliveConfig{Enable: true}},
 	} {
 		s, err := strand.ServeListener(ln, newRecorder, &opts)
-		require.Error(t, err)
+		require.ErrorContains(t, err, "strand: bad option: ")
 		require.Nil(t, s)
 	}
 	requireOpen(t, ln)
