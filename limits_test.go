@@ -93,6 +93,45 @@ func TestIdleTimeoutIsPutOff(t *testing.T) {
 	}
 }
 
+// trickle is a peer's conn that sends a byte a second, once it is slow.
+type trickle struct {
+	net.Conn
+	slow bool
+}
+
+func (c *trickle) Write(p []byte) (int, error) {
+	if !c.slow {
+		return c.Conn.Write(p)
+	}
+	for i := range p {
+		time.Sleep(time.Second) // fake: the bubble's clock
+		if _, err := c.Conn.Write(p[i : i+1]); err != nil {
+			return i, err
+		}
+	}
+	return len(p), nil
+}
+
+// Over TLS it is the bytes that arrive which count, as they do without, although
+// a record can only be delivered when it is whole.
+func TestIdleTimeoutDuringRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		t.Cleanup(func() { theirs.Close() })
+		peer := &trickle{Conn: theirs}
+		r := newRecorder()
+		var o strand.AttachOptions
+		idleAfter(8 * time.Second)(&o.TransportOptions)
+		_, client := attachSecure(t, ours, peer, r, &o)
+		go io.Copy(io.Discard, theirs)
+		require.NoError(t, theirs.SetDeadline(time.Time{}))
+		peer.slow = true
+		_, err := client.Write(numbered(100))
+		require.NoError(t, err)
+		r.awaitData(t, 100)
+	})
+}
+
 // IdleTimeout ends a paused connection too, and one whose output nobody takes.
 func TestIdleTimeoutWhilePausedOrStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -69,6 +69,7 @@ func (w *wire) next(p []byte) (n int, err error) {
 	}
 	if err = w.err; err == nil {
 		n, err = w.read(p)
+		w.s.countArrived(n) // a record may take longer than IdleTimeout
 	}
 	if n > 0 && err != nil {
 		if err != errWouldBlock {
