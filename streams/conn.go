@@ -41,32 +41,22 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// chunkSize is how much Write gives the transport between looks at the water
-// mark.
-const chunkSize = 64 << 10
-
 // Write writes p, and waits until the transport has room for it, until the
 // write deadline. It returns how much the transport has accepted. The error
-// matches os.ErrDeadlineExceeded after the deadline, and net.ErrClosed after
-// Close. Like a socket's, this says nothing about what the peer has got.
+// matches os.ErrDeadlineExceeded after the deadline, net.ErrClosed after Close,
+// and strand.ErrBufferFull only if WriteBufferMax is not above the high-water
+// mark. Like a socket's, this says nothing about what the peer has got.
 func (c *Conn) Write(p []byte) (n int, err error) {
 	over := c.wd.over()
 	if err := c.begin("write", c.writing, &c.wd, over); err != nil {
 		return 0, err
 	}
 	defer func() { <-c.writing }()
-	for {
-		if err := c.w.drain(over); err != nil {
-			if err == errCancelled || c.wd.isClosed() {
-				err = c.opError("write", c.wd.reason())
-			}
-			return n, err
-		}
-		k, err := c.w.Write(p[n:min(len(p), n+chunkSize)])
-		if n += k; err != nil || n == len(p) {
-			return n, err
-		}
+	n, err = c.w.writeAll(p, over)
+	if err == errCancelled || err != nil && c.wd.isClosed() {
+		err = c.opError("write", c.wd.reason())
 	}
+	return n, err
 }
 
 // begin takes the turn, unless the deadline has passed or passes before.

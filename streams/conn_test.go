@@ -2,6 +2,7 @@ package streams_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/nettest"
 
+	"github.com/gostrand/strand"
 	"github.com/gostrand/strand/streams"
 )
 
@@ -91,7 +93,7 @@ func TestConnWriteWaits(t *testing.T) {
 		n, err := c.Write(make([]byte, 1<<20))
 		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 		require.Equal(t, time.Hour, time.Since(began))
-		require.Equal(t, 128<<10, n)
+		require.Equal(t, 64<<10+1, n, "one byte over the mark")
 		require.Equal(t, n, s.Transport().WriteBufferSize())
 		require.NoError(t, c.SetWriteDeadline(time.Time{}))
 		go io.Copy(io.Discard, s.peer)
@@ -99,6 +101,50 @@ func TestConnWriteWaits(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 1<<20, n)
 	})
+}
+
+// A hard limit above the mark is never met by a Write that waits.
+func TestConnWriteAndTheHardLimit(t *testing.T) {
+	eachKind(t, func(t *testing.T, k kind) {
+		ours, peer := k.pair(t)
+		opts := &streams.AttachOptions{}
+		opts.WriteBufferHigh, opts.WriteBufferMax = 1000, 1001
+		r, w, err := streams.Attach(context.Background(), ours, opts)
+		require.NoError(t, err)
+		c := streams.NewConn(r, w)
+		want := pattern(1 << 20)
+		received := async(func() ([]byte, error) { return io.ReadAll(peer) })
+		_, err = c.Write(want[:1<<19])
+		require.NoError(t, err)
+		_, err = w.ReadFrom(bytes.NewReader(want[1<<19:]))
+		require.NoError(t, err)
+		require.NoError(t, c.Close())
+		o := await(t, "the peer's end of file", received)
+		require.NoError(t, o.err)
+		require.True(t, bytes.Equal(want, o.data))
+		require.NoError(t, w.WaitClosed(within(t)))
+		require.NoError(t, peer.Close())
+	})
+}
+
+// Closing ends a Write that waits, too.
+func TestConnCloseEndsWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, pipe, 0)
+		c := streams.NewConn(s.Reader, s.Writer)
+		written := asyncErr(func() error { _, err := c.Write(make([]byte, 1<<20)); return err })
+		synctest.Wait()
+		require.Empty(t, written)
+		require.NoError(t, c.Close())
+		require.ErrorIs(t, (<-written).err, net.ErrClosed)
+	})
+}
+
+// What was received before there was a Conn is the Conn's to read.
+func TestConnReadsWhatIsThere(t *testing.T) {
+	s := open(t, tcp, 0)
+	s.feed("here")
+	wantData(t, "here")(readInto(streams.NewConn(s.Reader, s.Writer), 10))
 }
 
 // A deadline that moves while a Read waits counts from where it is now.
@@ -139,6 +185,8 @@ func TestConnCloseWrite(t *testing.T) {
 	s := open(t, tcp, 0)
 	c := streams.NewConn(s.Reader, s.Writer)
 	require.NoError(t, c.CloseWrite())
+	_, err := c.Write([]byte("x"))
+	require.ErrorIs(t, err, strand.ErrWriteAfterEOF, "there is nothing to wait for")
 	got, err := io.ReadAll(s.peer)
 	wantData(t, "")(got, err)
 	require.Equal(t, s.peer.LocalAddr().String(), c.RemoteAddr().String())

@@ -80,7 +80,9 @@ func (p *Protocol) lostCause() error {
 
 // Drain waits until there is room for more output: from when more than the
 // high-water mark is held until no more than the low-water mark is. That is not
-// a flush. Any number of goroutines may wait in it.
+// a flush. After WriteEOF, during a Sendfile and while the connection is closing
+// that is the same: it does not ask whether Write would be refused. Any number
+// of goroutines may wait in it.
 //
 // It returns the error that ended the connection, an error matching
 // net.ErrClosed if it has ended cleanly, and nil if that happens while it
@@ -107,29 +109,70 @@ func (w *Writer) drain(cancel <-chan struct{}) error {
 	return w.p.lostCause() // nil, if it was ResumeWriting
 }
 
-// roomToCome returns what to wait for until there is room, or nil if there is
-// nothing to wait for.
+// roomToCome returns what to wait for until there is room, or nil if the
+// connection has ended.
+//
+// That the transport is not Writable does not tell why. Over the mark it has
+// called PauseWriting, or is about to; after WriteEOF, during a Sendfile and
+// while it is closing it may never have reason to. In turn the two can be told
+// apart, because crossings of the marks go before posted funcs.
 func (p *Protocol) roomToCome() (resumed <-chan struct{}, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := p.writer.t
-	switch {
-	case t.IsClosing():
+	if t.IsClosing() {
 		// A loop of Write and Drain has to end when the peer is gone, even if it
 		// does not look at Write's error. The end may be decided before
 		// ConnectionLost comes (SW-05).
-		if err := context.Cause(t.Context()); err != nil || !p.paused {
+		if err := context.Cause(t.Context()); err != nil {
 			return nil, err
 		}
-	case t.Writable():
-		return nil, nil // since the first look
 	}
-	// The mark was crossed, whether PauseWriting was here yet or not, so that
-	// ResumeWriting or ConnectionLost will come.
+	if !p.paused && !t.CallSoon(p.wakeUnlessPaused) {
+		return nil, context.Cause(t.Context()) // the end was decided meanwhile
+	}
 	if p.resumed == nil {
 		p.resumed = make(chan struct{})
 	}
 	return p.resumed, nil
+}
+
+// wakeUnlessPaused runs in turn: if output is not paused, nobody has to wait.
+func (p *Protocol) wakeUnlessPaused() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.paused {
+		p.wakeLocked()
+	}
+}
+
+// chunkSize is how much writeAll gives to a transport that holds nothing.
+const chunkSize = 64 << 10
+
+// writeAll writes p in pieces, and waits for room before each of them. It
+// returns how much the transport has accepted.
+func (w *Writer) writeAll(p []byte, cancel <-chan struct{}) (n int, err error) {
+	for {
+		if err := w.drain(cancel); err != nil {
+			return n, err
+		}
+		k, err := w.t.Write(p[n:min(len(p), n+w.room())])
+		if n += k; err != nil || n == len(p) {
+			return n, err
+		}
+	}
+}
+
+// room returns how much may be written now: until one byte more than the
+// high-water mark is held, and no more, so that a WriteBufferMax above the mark
+// refuses nothing.
+func (w *Writer) room() int {
+	held := w.t.WriteBufferSize()
+	if held == 0 {
+		return chunkSize // of which the kernel takes most
+	}
+	_, high := w.t.WriteBufferLimits()
+	return max(high-held, 0) + 1
 }
 
 // copyBuffers is the memory of ReadFrom.
@@ -145,11 +188,12 @@ func (w *Writer) ReadFrom(src io.Reader) (n int64, err error) {
 	for {
 		k, rerr := src.Read(buf[:])
 		if k > 0 {
-			if _, err := w.t.Write(buf[:k]); err != nil {
-				return n, err
+			written, err := w.writeAll(buf[:k], nil)
+			n += int64(written)
+			if err == nil {
+				err = w.drain(nil) // before src is asked for more
 			}
-			n += int64(k)
-			if err := w.drain(nil); err != nil {
+			if err != nil {
 				return n, err
 			}
 		}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -102,7 +104,7 @@ func TestDrainWhileClosing(t *testing.T) {
 		_, err := s.Write(make([]byte, 1000))
 		require.NoError(t, err)
 		s.Close()
-		require.NoError(t, s.Drain(cancelled), "not paused")
+		require.NoError(t, s.Drain(context.Background()), "not paused")
 
 		s = open(t, pipe, 0)
 		s.fill()
@@ -114,6 +116,64 @@ func TestDrainWhileClosing(t *testing.T) {
 		require.NoError(t, (<-got).err)
 		s.awaitLost()
 	})
+}
+
+// SW-02: a transport that takes no more, but is not paused, is not waited for.
+func TestDrainWithoutAPause(t *testing.T) {
+	eachKind(t, func(t *testing.T, k kind) {
+		if k.name == pipe.name {
+			t.Skip("it has no half close")
+		}
+		s := open(t, k, 0)
+		_, err := s.Write([]byte("x"))
+		require.NoError(t, err)
+		require.NoError(t, s.WriteEOF())
+		require.NoError(t, s.Drain(within(t)))
+	})
+}
+
+// SW-02: nor is one that is busy with a file.
+func TestDrainDuringSendfile(t *testing.T) {
+	s := open(t, tcp, 0)
+	f, err := os.CreateTemp(t.TempDir(), "")
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, f.Truncate(64<<20))
+	ctx, cancel := context.WithCancel(context.Background())
+	sending := asyncErr(func() error { _, err := strand.Sendfile(ctx, s.Transport(), f, 0, 0); return err })
+	_, err = io.ReadFull(s.peer, make([]byte, 1))
+	require.NoError(t, err)
+	_, err = s.Write([]byte("x"))
+	require.ErrorIs(t, err, strand.ErrSendfileActive, "the kernel does not take all of it")
+	require.NoError(t, s.Drain(within(t)))
+	cancel()
+	require.ErrorIs(t, await(t, "Sendfile", sending).err, context.Canceled)
+}
+
+// SW-02: after WriteEOF a pause is still waited for.
+func TestDrainAfterWriteEOF(t *testing.T) {
+	s := open(t, tcp, 0)
+	s.fill()
+	require.NoError(t, s.WriteEOF())
+	require.Equal(t, context.Canceled, s.Drain(cancelled))
+	drained := asyncErr(func() error { return s.Drain(within(t)) })
+	_, err := io.Copy(io.Discard, s.peer)
+	require.NoError(t, err)
+	require.NoError(t, await(t, "Drain", drained).err)
+}
+
+// SW-02: a pipe that is only read from has nothing to drain.
+func TestDrainOfAReadPipe(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("pipes cannot be waited for on Windows")
+	}
+	pr, pw, err := os.Pipe()
+	require.NoError(t, err)
+	_, p, err := strand.ConnectReadPipe(context.Background(), pr, func() *streams.Protocol { return streams.NewProtocol(0) }, nil)
+	require.NoError(t, err)
+	require.NoError(t, p.Writer().Drain(within(t)))
+	require.NoError(t, pw.Close())
+	require.NoError(t, p.Writer().WaitClosed(within(t)))
 }
 
 // SW-03; test_multiple_drain.
