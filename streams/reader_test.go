@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -29,6 +30,7 @@ func TestLimitMustNotBeNegative(t *testing.T) {
 	nop := func(*streams.Reader, *streams.Writer) {}
 	_, _, err := streams.Attach(context.Background(), ours, &streams.AttachOptions{Limit: -1})
 	require.ErrorContains(t, err, "limit")
+	require.NoError(t, ours.SetDeadline(time.Time{}), "it has stayed open")
 	_, _, err = streams.OpenConnection(context.Background(), "tcp", "127.0.0.1:1", &streams.Options{Limit: -1})
 	require.ErrorContains(t, err, "limit")
 	_, err = streams.StartServer(context.Background(), "tcp", "127.0.0.1:0", nop, &streams.ServerOptions{Limit: -1})

@@ -3,6 +3,7 @@ package streams_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -154,6 +155,7 @@ func TestHandlersAreIndependent(t *testing.T) {
 }
 
 // SS-03; test_unhandled_exception: also if the handler has closed already.
+// SS-06 with SPEC.md's difference: that is what every handler's panic does.
 func TestHandlerPanics(t *testing.T) {
 	for _, closes := range []bool{false, true} {
 		var log logBuffer
@@ -211,8 +213,6 @@ func TestHandlerReturns(t *testing.T) {
 	require.Empty(t, log.String())
 }
 
-// SS-06: there is one kind of handler, and SS-03 to SS-05 are its rules.
-
 // Shutdown ends what handlers read, and lets them finish what they write.
 func TestShutdownLetsHandlersFinish(t *testing.T) {
 	reading := make(chan struct{})
@@ -242,6 +242,25 @@ func TestShutdownAborts(t *testing.T) {
 	await(t, "the handler", running)
 	require.Equal(t, context.Canceled, server.Shutdown(cancelled))
 	require.NoError(t, await(t, "the handler's end", released))
+	wantData(t, "")(r.ReadAll(within(t)))
+}
+
+// CloseClients closes the Writers, and handlers go on until they notice.
+func TestCloseClients(t *testing.T) {
+	running, ended := make(chan struct{}), make(chan error, 1)
+	server, address := start(t, func(r *streams.Reader, w *streams.Writer) {
+		close(running)
+		got, err := r.ReadAll(context.Background())
+		_, werr := w.Write([]byte("too late"))
+		if len(got) != 0 || err != nil || !w.IsClosing() || !errors.Is(werr, net.ErrClosed) {
+			err = errors.Join(err, fmt.Errorf("read %q, write: %w", got, werr))
+		}
+		ended <- err
+	}, nil)
+	r, _ := dial(t, "tcp", address, nil)
+	await(t, "the handler", running)
+	server.CloseClients()
+	require.NoError(t, await(t, "the handler's end", ended))
 	wantData(t, "")(r.ReadAll(within(t)))
 }
 

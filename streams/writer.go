@@ -214,12 +214,16 @@ func (w *Writer) ReadFrom(src io.Reader) (n int64, err error) {
 // to the host that OpenConnection connected to.
 //
 // It returns strand.ErrPlaintextPending, and changes nothing, if the Reader
-// holds bytes: they may have been injected. Only what looks like the beginning
-// of a client's handshake is given to a server's, because clients send it as
-// soon as they are told to. If the handshake fails the connection ends with the
-// same error, and if ctx ends before, the connection is aborted and ctx's cause
-// returned. Once is enough: a second call makes TLS inside TLS. asyncio:
-// start_tls.
+// holds bytes: they may have been injected. One thing is let through. A client
+// begins as soon as it is told to, maybe before the server has called StartTLS;
+// so what the Reader of the session's server holds becomes TLSOptions.Prefix if
+// its first byte is 0x16, the first of every TLS session, and opts has no
+// Prefix. Nobody reads it as plaintext: what is no ClientHello fails the
+// handshake.
+//
+// If the handshake fails the connection ends with the same error, and if ctx
+// ends before, the connection is aborted and ctx's cause returned. Once is
+// enough: a second call makes TLS inside TLS. asyncio: start_tls.
 func (w *Writer) StartTLS(ctx context.Context, opts *strand.TLSOptions) error {
 	if err := w.Drain(ctx); err != nil {
 		return err
@@ -252,8 +256,7 @@ func (w *Writer) StartTLS(ctx context.Context, opts *strand.TLSOptions) error {
 const handshakeRecord = 0x16
 
 // beginTLS starts the handshake, if the Reader holds nothing but the beginning
-// of it. Plaintext that was injected behind that byte is no danger: it makes
-// the handshake fail, and never becomes something that the Reader returns.
+// of it.
 func (p *Protocol) beginTLS(o *strand.TLSOptions, done func(error)) error {
 	r := &p.reader
 	r.mu.Lock()

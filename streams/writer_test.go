@@ -13,6 +13,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 
@@ -332,6 +333,29 @@ func TestPeerEOFClosesTLS(t *testing.T) {
 	require.False(t, p.EOFReceived())
 	require.True(t, closed, "before the Reader's end")
 	require.True(t, p.Reader().AtEOF())
+}
+
+// SW-10 with SPEC.md's difference: a stream that nobody refers to stays open,
+// because its connection's goroutine keeps it.
+func TestDroppedWriterStaysOpen(t *testing.T) {
+	ours, peer := tcp.pair(t)
+	defer peer.Close()
+	dropped := func() weak.Pointer[streams.Writer] {
+		_, w, err := streams.Attach(context.Background(), ours, nil)
+		require.NoError(t, err)
+		return weak.Make(w)
+	}()
+	runtime.GC()
+	runtime.GC() // what the first one has found and finalizers have closed
+	w := dropped.Value()
+	require.NotNil(t, w)
+	require.False(t, w.IsClosing())
+	_, err := w.Write([]byte("here"))
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	require.NoError(t, w.WaitClosed(within(t)))
+	got, err := io.ReadAll(peer)
+	wantData(t, "here")(got, err)
 }
 
 // test_eof_feed_when_closing_writer.
