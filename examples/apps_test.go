@@ -216,16 +216,16 @@ func TestRedisSubset(t *testing.T) {
 	c := dial(t, addr)
 	commands := "PING\r\n*2\r\n$4\r\nECHO\r\n$5\r\nhe\r\no\r\n" +
 		"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\n1\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*2\r\n$3\r\nGET\r\n$4\r\nnone\r\n" +
-		"INCR k\r\nINCR new\r\nSET s text\r\nINCR s\r\nDEL k new none\r\nWHAT is this\r\n"
+		"INCR k\r\nINCR new\r\nSET s text\r\nINCR s\r\nSET s 9223372036854775807\r\nINCR s\r\nDEL k new none\r\nWHAT is this\r\n"
 	answers := "+PONG\r\n$5\r\nhe\r\no\r\n+OK\r\n$1\r\n1\r\n$-1\r\n:2\r\n:1\r\n+OK\r\n" +
-		"-ERR value is not an integer or out of range\r\n:2\r\n-ERR unknown command '\"WHAT\"', or wrong number of arguments\r\n"
+		"-ERR value is not an integer or out of range\r\n+OK\r\n-ERR value is not an integer or out of range\r\n:2\r\n-ERR unknown command '\"WHAT\"', or wrong number of arguments\r\n"
 	c.say(commands)
 	c.want(answers)
 	for _, b := range []byte(commands) { // in single bytes
 		c.say(string(b))
 	}
 	c.want(answers)
-	for _, bad := range []string{"*x\r\n", "*1\r\n:1\r\n", "*1\r\n$9999999\r\n", "*1\r\n$-1\r\n"} {
+	for _, bad := range []string{"*x\r\n", "*1\r\n:1\r\n", "*1\r\n\r\n", "*1\r\n$9999999\r\n", "*1\r\n$-1\r\n"} {
 		c := dial(t, addr)
 		c.say(bad)
 		c.want("-ERR Protocol error: ")

@@ -119,12 +119,15 @@ func TestEveryProgramIsDescribed(t *testing.T) {
 	sources, err := filepath.Glob("*/main.go")
 	require.NoError(t, err)
 	require.NotEmpty(t, sources)
+	readme, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
 	for _, file := range sources {
 		name := filepath.Dir(file)
 		source, err := os.ReadFile(file)
 		require.NoError(t, err)
 		require.True(t, strings.HasPrefix(string(source), "// "+strings.ToUpper(name[:1])+name[1:]+" "), "the comment of %s", file)
 		require.Contains(t, output(t, name, "-h"), "usage: "+name)
+		require.Contains(t, string(readme), "(examples/"+name+"/main.go)")
 	}
 }
 
@@ -316,6 +319,27 @@ func TestStdioFilterWithoutConsumer(t *testing.T) {
 	require.Equal(t, "HELLO\n", line)
 	require.NoError(t, stdout.Close())
 	require.NoError(t, cmd.Wait(), "it ends without waiting for more input")
+}
+
+func TestStdioFilterInterrupted(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no program can be interrupted on Windows")
+	}
+	cmd := program(t, "stdio-filter")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	_, err = io.WriteString(stdin, "hello\n")
+	require.NoError(t, err)
+	_, err = bufio.NewReader(stdout).ReadString('\n')
+	require.NoError(t, err)
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	require.Error(t, cmd.Wait())
+	require.Contains(t, stderr.String(), "interrupt")
 }
 
 func TestStdioFilterRefusesFiles(t *testing.T) {

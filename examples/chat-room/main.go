@@ -10,7 +10,7 @@ import (
 	"sync"
 
 	"github.com/gostrand/strand"
-	"github.com/gostrand/strand/examples/internal/serve"
+	"github.com/gostrand/strand/examples/internal/program"
 )
 
 // maxLine is the longest line that a member may write.
@@ -101,7 +101,7 @@ func (m *member) ConnectionLost(error) {
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8891", "`address` to listen on")
-	serve.Parse("chat-room", "Sends every line that a member writes to all the others.")
+	program.Parse("chat-room [flags]", "Sends every line that a member writes to all the others.")
 	r := &room{members: make(map[*member]struct{})}
-	serve.Forever(*addr, func() *member { return &member{room: r} }, nil)
+	program.ServeTCP(*addr, func() *member { return &member{room: r} }, nil)
 }

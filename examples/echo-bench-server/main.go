@@ -7,12 +7,10 @@ import (
 	"crypto/tls"
 	"flag"
 	"fmt"
-	"log"
 	"net"
-	"os"
-	"os/signal"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/examples/internal/program"
 	"github.com/gostrand/strand/examples/internal/selfsigned"
 )
 
@@ -31,7 +29,8 @@ func (e *echo) PauseWriting()  { e.t.PauseReading() }
 func (e *echo) ResumeWriting() { e.t.ResumeReading() }
 
 // datagramEcho is the same over UDP. While answers have to wait nothing more is
-// received; what the kernel has no room for then is lost, as datagrams are.
+// received; what the kernel has no room for then, and what cannot be sent, is
+// lost, as datagrams are.
 type datagramEcho struct {
 	strand.NopDatagramProtocol
 	t strand.DatagramTransport
@@ -48,24 +47,20 @@ func main() {
 	network := flag.String("net", "tcp", "`network`: tcp, unix or udp")
 	addr := flag.String("addr", "127.0.0.1:8888", "`address` to listen on, a path for unix")
 	secure := flag.Bool("tls", false, "speak TLS 1.3, with a certificate made in memory")
-	flag.Usage = usage
-	flag.Parse()
-	if err := run(*network, *addr, *secure); err != nil {
-		log.Fatal(err)
-	}
+	program.Parse("echo-bench-server [-net network] [-addr address] [-tls]",
+		"Echoes whatever it receives, for measurements. Prints its addresses, then\nnothing, until it is interrupted.")
+	program.Run(func(ctx context.Context) error {
+		if *network == "udp" {
+			return runDatagram(ctx, *addr)
+		}
+		return run(ctx, *network, *addr, *secure)
+	})
 }
 
-func usage() {
-	fmt.Fprint(flag.CommandLine.Output(), "usage: echo-bench-server [-net network] [-addr address] [-tls]\n\n"+
-		"Echoes whatever it receives, for measurements. Prints its addresses, then\n"+
-		"nothing, until it is interrupted.\n\n")
-	flag.PrintDefaults()
-}
-
-func run(network, addr string, secure bool) error {
+func run(ctx context.Context, network, addr string, secure bool) error {
 	var opts strand.ServerOptions
 	if secure {
-		cert, err := selfsigned.Load("", "")
+		cert, err := selfsigned.New()
 		if err != nil {
 			return err
 		}
@@ -74,20 +69,11 @@ func run(network, addr string, secure bool) error {
 			MinVersion:   tls.VersionTLS13,
 		}}
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if network == "udp" {
-		return runDatagram(ctx, addr)
-	}
 	server, err := strand.CreateServer(ctx, network, addr, newEcho, &opts)
 	if err != nil {
 		return err
 	}
-	for _, a := range server.Addrs() {
-		fmt.Println("listening on", a)
-	}
-	<-ctx.Done()
-	return server.Shutdown(context.Background())
+	return program.Serve(ctx, server)
 }
 
 func runDatagram(ctx context.Context, addr string) error {

@@ -4,13 +4,11 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
-	"log"
-	"net"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/examples/internal/program"
+	"github.com/gostrand/strand/examples/internal/socketpair"
 )
 
 type printer struct {
@@ -31,26 +29,17 @@ func (p *printer) DataReceived(data []byte) {
 func (p *printer) ConnectionLost(err error) { fmt.Println("connection lost:", err) }
 
 func main() {
-	flag.Usage = usage
-	flag.Parse()
-	if err := run(); err != nil {
-		log.Fatal(err)
-	}
+	program.Parse("existing-socket", "Attaches a protocol to one end of a socket pair, writes \"abc\" to the other\nend, and prints what the protocol gets.")
+	program.Run(run)
 }
 
-func usage() {
-	fmt.Fprint(flag.CommandLine.Output(), "usage: existing-socket\n\n"+
-		"Attaches a protocol to one end of a socket pair, writes \"abc\" to the other\n"+
-		"end, and prints what the protocol gets.\n")
-}
-
-func run() error {
-	ours, theirs, err := socketPair()
+func run(ctx context.Context) error {
+	ours, theirs, err := socketpair.New()
 	if err != nil {
 		return err
 	}
 	defer theirs.Close()
-	t, _, err := strand.Attach(context.Background(), ours, newPrinter, nil)
+	t, _, err := strand.Attach(ctx, ours, newPrinter, nil)
 	if err != nil {
 		ours.Close() // it has stayed ours
 		return err
@@ -61,21 +50,4 @@ func run() error {
 	}
 	<-t.Done()
 	return nil
-}
-
-// socketPair is socketpair(2) for systems that lack it: two ends of one
-// connection.
-func socketPair() (a, b net.Conn, err error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, nil, err
-	}
-	defer ln.Close()
-	if a, err = net.Dial("tcp", ln.Addr().String()); err != nil {
-		return nil, nil, err
-	}
-	if b, err = ln.Accept(); err != nil {
-		return nil, nil, errors.Join(err, a.Close())
-	}
-	return a, b, nil
 }

@@ -11,7 +11,7 @@ import (
 	"os"
 
 	"github.com/gostrand/strand"
-	"github.com/gostrand/strand/examples/internal/serve"
+	"github.com/gostrand/strand/examples/internal/program"
 )
 
 // maxLine is the longest line that a client may send.
@@ -75,10 +75,10 @@ func (f *files) send(name string) error {
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8890", "`address` to listen on")
 	dir := flag.String("dir", ".", "`directory` with the files")
-	serve.Parse("file-server", "Sends the files of a directory to whoever sends their names.")
+	program.Parse("file-server [flags]", "Sends the files of a directory to whoever sends their names.")
 	root, err := os.OpenRoot(*dir)
 	if err != nil {
 		log.Fatal(err)
 	}
-	serve.Forever(*addr, func() *files { return &files{root: root} }, nil)
+	program.ServeTCP(*addr, func() *files { return &files{root: root} }, nil)
 }

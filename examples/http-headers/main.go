@@ -9,33 +9,22 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log"
 	"net"
 	"net/url"
 	"os"
-	"os/signal"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/examples/internal/program"
 	"github.com/gostrand/strand/streams"
 )
 
 func main() {
-	flag.Usage = usage
-	flag.Parse()
+	program.Parse("http-headers URL", "Prints the headers of a page, http or https.")
 	if flag.NArg() != 1 {
 		flag.Usage()
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, flag.Arg(0)); err != nil {
-		log.Fatal(err)
-	}
-}
-
-func usage() {
-	fmt.Fprint(flag.CommandLine.Output(), "usage: http-headers URL\n\n"+
-		"Prints the headers of a page, http or https.\n")
+	program.Run(func(ctx context.Context) error { return run(ctx, flag.Arg(0)) })
 }
 
 func run(ctx context.Context, page string) error {

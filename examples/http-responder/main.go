@@ -11,7 +11,7 @@ import (
 	"strconv"
 
 	"github.com/gostrand/strand"
-	"github.com/gostrand/strand/examples/internal/serve"
+	"github.com/gostrand/strand/examples/internal/program"
 )
 
 // maxHead is the largest head of a request: its first line and its fields.
@@ -107,6 +107,6 @@ func (r *responder) refuse(status int, reason string) (last bool) {
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "`address` to listen on")
-	serve.Parse("http-responder", "Answers every HTTP/1.1 request with the same few words.")
-	serve.Forever(*addr, func() *responder { return new(responder) }, nil)
+	program.Parse("http-responder [flags]", "Answers every HTTP/1.1 request with the same few words.")
+	program.ServeTCP(*addr, func() *responder { return new(responder) }, nil)
 }

@@ -11,10 +11,9 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"os/signal"
-	"time"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/examples/internal/program"
 )
 
 // maxLine is how long a line may be: a peer that never sends a newline shall
@@ -60,28 +59,25 @@ func (l *lines) answer(line []byte) {
 	l.t.Write(fmt.Appendf(nil, "%d: %s\n", l.number, bytes.Join(words, []byte(" "))))
 }
 
+func (l *lines) ConnectionLost(err error) {
+	if err != nil {
+		log.Print(err)
+	}
+}
+
 // A peer that does not read its answers is not read from either.
 func (l *lines) PauseWriting()  { l.t.PauseReading() }
 func (l *lines) ResumeWriting() { l.t.ResumeReading() }
 
 func main() {
-	flag.Usage = usage
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, flag.Arg(0), flag.Arg(1)); err != nil {
-		log.Fatal(err)
-	}
-}
-
-func usage() {
-	fmt.Fprint(flag.CommandLine.Output(), "usage: line-protocol-anywhere tcp address\n"+
+	program.Parse("line-protocol-anywhere tcp address\n"+
 		"       line-protocol-anywhere unix path\n"+
 		"       line-protocol-anywhere stdio\n"+
-		"       line-protocol-anywhere child command\n\n"+
+		"       line-protocol-anywhere child command",
 		"Answers lines, each with its number and its words in reverse order: those of\n"+
-		"clients until it is interrupted, of its own standard input, or of what a child\n"+
-		"prints, who reads the answers from its standard input.\n")
+			"clients until it is interrupted, of its own standard input, or of what a child\n"+
+			"prints, who reads the answers from its standard input.")
+	program.Run(func(ctx context.Context) error { return run(ctx, flag.Arg(0), flag.Arg(1)) })
 }
 
 func run(ctx context.Context, where, what string) error {
@@ -93,7 +89,7 @@ func run(ctx context.Context, where, what string) error {
 	case "child":
 		return overChild(ctx, what)
 	}
-	usage()
+	flag.Usage()
 	return fmt.Errorf("nothing is known of %q", where)
 }
 
@@ -102,11 +98,7 @@ func overNetwork(ctx context.Context, network, address string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("listening on", server.Addrs()[0])
-	<-ctx.Done()
-	grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	return server.Shutdown(grace)
+	return program.Serve(ctx, server)
 }
 
 // overPipe serves one peer until its end or ctx's.

@@ -8,12 +8,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/gostrand/strand"
-	"github.com/gostrand/strand/examples/internal/serve"
+	"github.com/gostrand/strand/examples/internal/program"
 )
 
 // The largest command that is taken, in arguments and in bytes of one.
@@ -97,7 +98,7 @@ func bulk(data []byte) (arg, rest []byte, err error) {
 	switch {
 	case !found && len(data) < 32:
 		return nil, nil, errIncomplete
-	case !found || line[0] != '$':
+	case !found || len(line) == 0 || line[0] != '$':
 		return nil, nil, errors.New("expected '$'")
 	}
 	n, err := length(line[1:], maxBulk)
@@ -160,7 +161,7 @@ func (c *conn) increment(key string) {
 		value = "0"
 	}
 	n, err := strconv.Atoi(value)
-	if err != nil {
+	if err != nil || n == math.MaxInt {
 		c.out = append(c.out, "-ERR value is not an integer or out of range\r\n"...)
 		return
 	}
@@ -178,7 +179,7 @@ func (c *conn) number(n int) {
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:6380", "`address` to listen on")
-	serve.Parse("redis-subset", "Serves PING, ECHO, SET, GET, DEL and INCR of the Redis protocol.")
+	program.Parse("redis-subset [flags]", "Serves PING, ECHO, SET, GET, DEL and INCR of the Redis protocol.")
 	s := &store{values: make(map[string]string)}
-	serve.Forever(*addr, func() *conn { return &conn{store: s} }, nil)
+	program.ServeTCP(*addr, func() *conn { return &conn{store: s} }, nil)
 }

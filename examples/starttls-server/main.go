@@ -8,17 +8,13 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
 	"flag"
 	"fmt"
 	"log"
-	"os"
-	"os/signal"
 	"strings"
-	"time"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/examples/internal/program"
 	"github.com/gostrand/strand/examples/internal/selfsigned"
 )
 
@@ -129,43 +125,13 @@ func (s *session) ConnectionLost(err error) {
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:2525", "`address` to listen on; port 0 takes a free one")
-	cert := flag.String("cert", "", "`file` with the certificate, in PEM; none: one is made in memory")
-	key := flag.String("key", "", "`file` with the certificate's key, in PEM")
-	flag.Usage = usage
-	flag.Parse()
-	if err := run(*addr, *cert, *key); err != nil {
+	config := selfsigned.Flags()
+	program.Parse("starttls-server [-addr address] [-cert file -key file]",
+		"Speaks a little SMTP, takes mail only after STARTTLS and prints it, until it\nis interrupted.")
+	tlsConfig, err := config()
+	if err != nil {
 		log.Fatal(err)
 	}
-}
-
-func usage() {
-	fmt.Fprint(flag.CommandLine.Output(), "usage: starttls-server [-addr address] [-cert file -key file]\n\n"+
-		"Speaks a little SMTP, takes mail only after STARTTLS and prints it, until it\n"+
-		"is interrupted.\n\n")
-	flag.PrintDefaults()
-}
-
-func run(addr, certFile, keyFile string) error {
-	cert, err := selfsigned.Load(certFile, keyFile)
-	if err != nil {
-		return err
-	}
-	opts := &strand.TLSOptions{
-		Config:     &tls.Config{Certificates: []tls.Certificate{cert}},
-		ServerSide: true,
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	server, err := strand.CreateServer(ctx, "tcp", addr, func() *session { return &session{tls: opts} }, nil)
-	if err != nil {
-		return err
-	}
-	for _, a := range server.Addrs() {
-		fmt.Println("listening on", a)
-	}
-	<-ctx.Done()
-	stop() // a second interrupt ends the program at once
-	grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	return server.Shutdown(grace)
+	opts := &strand.TLSOptions{Config: tlsConfig, ServerSide: true}
+	program.ServeTCP(*addr, func() *session { return &session{tls: opts} }, nil)
 }

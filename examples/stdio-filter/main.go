@@ -5,20 +5,19 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
-	"flag"
 	"fmt"
-	"log"
 	"os"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/examples/internal/program"
 )
 
 // input is the protocol of standard input.
 type input struct {
 	strand.NopProtocol
-	t   strand.Transport
-	out strand.Transport
+	t    strand.Transport
+	out  strand.Transport
+	lost chan error // gets ConnectionLost's argument
 }
 
 func (i *input) ConnectionMade(t strand.Transport) { i.t = t }
@@ -36,10 +35,10 @@ func (i *input) DataReceived(data []byte) {
 	}
 }
 
-// EOFReceived has the output end when everything is out.
-func (i *input) EOFReceived() (keepOpen bool) {
+// ConnectionLost has the output end when everything is out.
+func (i *input) ConnectionLost(err error) {
+	i.lost <- err
 	i.out.Close()
-	return false
 }
 
 // output is the protocol of standard output.
@@ -53,21 +52,13 @@ func (o *output) ResumeWriting()           { o.resume() }
 func (o *output) ConnectionLost(err error) { o.lost = err }
 
 func main() {
-	flag.Usage = usage
-	flag.Parse()
-	if err := run(); err != nil {
-		log.Fatal(err)
-	}
+	program.Parse("stdio-filter < input > output",
+		"Copies its standard input to its standard output in upper case. Both must be\npipes, sockets or terminals.")
+	program.Run(run)
 }
 
-func usage() {
-	fmt.Fprint(flag.CommandLine.Output(), "usage: stdio-filter < input > output\n\n"+
-		"Copies its standard input to its standard output in upper case. Both must be\n"+
-		"pipes, sockets or terminals.\n")
-}
-
-func run() error {
-	ctx := context.Background()
+func run(ctx context.Context) error {
+	lost := make(chan error, 1)
 	reading := make(chan strand.Transport, 1) // standard input, when it is there
 	o := &output{resume: func() {
 		in := <-reading
@@ -78,15 +69,23 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	in, _, err := strand.ConnectReadPipe(ctx, os.Stdin, func() *input { return &input{out: out} }, nil)
+	in, _, err := strand.ConnectReadPipe(ctx, os.Stdin, func() *input { return &input{out: out, lost: lost} }, nil)
 	if err != nil {
 		return err
 	}
 	reading <- in
-	<-out.Done() // after the end of the input, or when nobody reads any more
+	select {
+	case <-out.Done(): // after the end of the input, or when nobody reads any more
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	in.Abort()
 	if o.lost != nil {
-		return errors.Join(errors.New("standard output"), o.lost)
+		return fmt.Errorf("standard output: %w", o.lost)
 	}
-	return nil
+	select {
+	case err = <-lost:
+	default: // nobody reads any more, and the input goes on
+	}
+	return err
 }

@@ -8,29 +8,16 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log"
-	"os"
-	"os/signal"
 
+	"github.com/gostrand/strand/examples/internal/program"
 	"github.com/gostrand/strand/streams"
 )
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8888", "`address` of the server")
 	message := flag.String("message", "Hello World!", "`text` to send")
-	flag.Usage = usage
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *addr, *message); err != nil {
-		log.Fatal(err)
-	}
-}
-
-func usage() {
-	fmt.Fprint(flag.CommandLine.Output(), "usage: streams-echo-client [-addr address] [-message text]\n\n"+
-		"Sends a message to an echo server and prints what comes back.\n\n")
-	flag.PrintDefaults()
+	program.Parse("streams-echo-client [-addr address] [-message text]", "Sends a message to an echo server and prints what comes back.")
+	program.Run(func(ctx context.Context) error { return run(ctx, *addr, *message) })
 }
 
 func run(ctx context.Context, addr, message string) error {

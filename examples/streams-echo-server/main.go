@@ -6,13 +6,10 @@ package main
 import (
 	"context"
 	"flag"
-	"fmt"
 	"io"
 	"log"
-	"os"
-	"os/signal"
-	"time"
 
+	"github.com/gostrand/strand/examples/internal/program"
 	"github.com/gostrand/strand/streams"
 )
 
@@ -31,32 +28,12 @@ func echo(r *streams.Reader, w *streams.Writer) {
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8888", "`address` to listen on; port 0 takes a free one")
-	flag.Usage = usage
-	flag.Parse()
-	if err := run(*addr); err != nil {
-		log.Fatal(err)
-	}
-}
-
-func usage() {
-	fmt.Fprint(flag.CommandLine.Output(), "usage: streams-echo-server [-addr address]\n\n"+
-		"Sends back whatever its clients send, until it is interrupted.\n\n")
-	flag.PrintDefaults()
-}
-
-func run(addr string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	server, err := streams.StartServer(ctx, "tcp", addr, echo, nil)
-	if err != nil {
-		return err
-	}
-	for _, a := range server.Addrs() {
-		fmt.Println("listening on", a)
-	}
-	<-ctx.Done()
-	stop() // a second interrupt ends the program at once
-	grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	return server.Shutdown(grace)
+	program.Parse("streams-echo-server [-addr address]", "Sends back whatever its clients send, until it is interrupted.")
+	program.Run(func(ctx context.Context) error {
+		server, err := streams.StartServer(ctx, "tcp", *addr, echo, nil)
+		if err != nil {
+			return err
+		}
+		return program.Serve(ctx, server)
+	})
 }

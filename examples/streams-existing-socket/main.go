@@ -4,32 +4,21 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"log"
-	"net"
 
+	"github.com/gostrand/strand/examples/internal/program"
+	"github.com/gostrand/strand/examples/internal/socketpair"
 	"github.com/gostrand/strand/streams"
 )
 
 func main() {
-	flag.Usage = usage
-	flag.Parse()
-	if err := run(context.Background()); err != nil {
-		log.Fatal(err)
-	}
-}
-
-func usage() {
-	fmt.Fprint(flag.CommandLine.Output(), "usage: streams-existing-socket\n\n"+
-		"Makes one end of a socket pair a stream, writes two lines to the other end,\n"+
-		"and prints what the stream reads.\n")
+	program.Parse("streams-existing-socket", "Makes one end of a socket pair a stream, writes two lines to the other end,\nand prints what the stream reads.")
+	program.Run(run)
 }
 
 func run(ctx context.Context) error {
-	ours, theirs, err := socketPair()
+	ours, theirs, err := socketpair.New()
 	if err != nil {
 		return err
 	}
@@ -54,21 +43,4 @@ func run(ctx context.Context) error {
 	err = w.WaitClosed(ctx)
 	fmt.Println("closed:", err)
 	return err
-}
-
-// socketPair is socketpair(2) for systems that lack it: two ends of one
-// connection.
-func socketPair() (a, b net.Conn, err error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, nil, err
-	}
-	defer ln.Close()
-	if a, err = net.Dial("tcp", ln.Addr().String()); err != nil {
-		return nil, nil, err
-	}
-	if b, err = ln.Accept(); err != nil {
-		return nil, nil, errors.Join(err, a.Close())
-	}
-	return a, b, nil
 }

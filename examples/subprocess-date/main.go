@@ -7,11 +7,9 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"log"
-	"os"
-	"os/signal"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/examples/internal/program"
 )
 
 // date is the protocol of the child. It only wants the output.
@@ -26,26 +24,16 @@ func newDate() *date { return new(date) }
 func (d *date) PipeDataReceived(fd int, data []byte) { d.output = append(d.output, data...) }
 
 func main() {
-	flag.Usage = usage
-	flag.Parse()
+	program.Parse("subprocess-date [program [argument ...]]",
+		"Runs a program that prints the date, by default date, and prints its output.\nAn interrupt kills it.")
 	argv := flag.Args()
 	if len(argv) == 0 {
 		argv = []string{"date"}
 	}
-	if err := run(argv); err != nil {
-		log.Fatal(err)
-	}
+	program.Run(func(ctx context.Context) error { return run(ctx, argv) })
 }
 
-func usage() {
-	fmt.Fprint(flag.CommandLine.Output(), "usage: subprocess-date [program [argument ...]]\n\n"+
-		"Runs a program that prints the date, by default date, and prints its output.\n"+
-		"An interrupt kills it.\n")
-}
-
-func run(argv []string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
+func run(ctx context.Context, argv []string) error {
 	child, d, err := strand.SubprocessExec(ctx, argv, newDate, &strand.SubprocessOptions{
 		Stdin:  strand.StdioNull,
 		Stderr: strand.StdioInherit,

@@ -7,11 +7,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log"
-	"os"
-	"os/signal"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/examples/internal/program"
 )
 
 type client struct {
@@ -39,22 +37,11 @@ func (c *client) ConnectionLost(err error) { c.lost <- err }
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8888", "`address` of the server")
 	message := flag.String("message", "Hello World!", "`text` to send")
-	flag.Usage = usage
-	flag.Parse()
-	if err := run(*addr, *message); err != nil {
-		log.Fatal(err)
-	}
+	program.Parse("tcp-echo-client [-addr address] [-message text]", "Sends a message to an echo server and prints what comes back.")
+	program.Run(func(ctx context.Context) error { return run(ctx, *addr, *message) })
 }
 
-func usage() {
-	fmt.Fprint(flag.CommandLine.Output(), "usage: tcp-echo-client [-addr address] [-message text]\n\n"+
-		"Sends a message to an echo server and prints what comes back.\n\n")
-	flag.PrintDefaults()
-}
-
-func run(addr, message string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
+func run(ctx context.Context, addr, message string) error {
 	t, c, err := strand.CreateConnection(ctx, "tcp", addr, func() *client { return newClient(message) }, nil)
 	if err != nil {
 		return err

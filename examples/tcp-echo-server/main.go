@@ -3,15 +3,11 @@
 package main
 
 import (
-	"context"
 	"flag"
-	"fmt"
 	"log"
-	"os"
-	"os/signal"
-	"time"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/examples/internal/program"
 )
 
 // echo is the protocol of one connection. Its callbacks run one at a time, so
@@ -46,32 +42,6 @@ func (e *echo) ConnectionLost(err error) {
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8888", "`address` to listen on; port 0 takes a free one")
-	flag.Usage = usage
-	flag.Parse()
-	if err := run(*addr); err != nil {
-		log.Fatal(err)
-	}
-}
-
-func usage() {
-	fmt.Fprint(flag.CommandLine.Output(), "usage: tcp-echo-server [-addr address]\n\n"+
-		"Sends back whatever its clients send, until it is interrupted.\n\n")
-	flag.PrintDefaults()
-}
-
-func run(addr string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	server, err := strand.CreateServer(ctx, "tcp", addr, newEcho, nil)
-	if err != nil {
-		return err
-	}
-	for _, a := range server.Addrs() {
-		fmt.Println("listening on", a)
-	}
-	<-ctx.Done()
-	stop() // a second interrupt ends the program at once
-	grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	return server.Shutdown(grace)
+	program.Parse("tcp-echo-server [-addr address]", "Sends back whatever its clients send, until it is interrupted.")
+	program.ServeTCP(*addr, newEcho, nil)
 }

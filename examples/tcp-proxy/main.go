@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/gostrand/strand"
-	"github.com/gostrand/strand/examples/internal/serve"
+	"github.com/gostrand/strand/examples/internal/program"
 )
 
 // side is one of the two connections. What it touches of the other one is only
@@ -76,6 +76,6 @@ func (c *client) ConnectionMade(t strand.Transport) {
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8892", "`address` to listen on")
 	to := flag.String("to", "127.0.0.1:8888", "`address` to pass connections on to")
-	serve.Parse("tcp-proxy", "Passes connections on to another address.")
-	serve.Forever(*addr, func() *client { return &client{upstream: *to} }, nil)
+	program.Parse("tcp-proxy [flags]", "Passes connections on to another address.")
+	program.ServeTCP(*addr, func() *client { return &client{upstream: *to} }, nil)
 }

@@ -6,9 +6,7 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"log"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,25 +14,24 @@ import (
 	"time"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/examples/internal/program"
 )
 
 func main() {
-	flag.Usage = usage
-	flag.Parse()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	for _, part := range []func(context.Context) error{echoTCP, echoUnix, echoUDP, backpressure, shutdown} {
-		if err := part(ctx); err != nil {
-			log.Fatal(err)
-		}
-	}
-}
-
-func usage() {
-	fmt.Fprint(flag.CommandLine.Output(), "usage: tour\n\n"+
+	program.Parse("tour",
 		"Starts a TCP, a Unix and a UDP echo server, talks to them, shows backpressure\n"+
-		"and a graceful shutdown, and prints every callback when it runs. It needs\n"+
-		"nothing but the loopback interface and a temporary directory.\n")
+			"and a graceful shutdown, and prints every callback when it runs. It needs\n"+
+			"nothing but the loopback interface and a temporary directory.")
+	program.Run(func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		for _, part := range []func(context.Context) error{echoTCP, echoUnix, echoUDP, backpressure, shutdown} {
+			if err := part(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // traced notes the callbacks of one connection. The protocols below embed it,

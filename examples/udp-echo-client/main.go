@@ -7,13 +7,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log"
 	"net"
-	"os"
-	"os/signal"
 	"time"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/examples/internal/program"
 )
 
 const (
@@ -71,22 +69,11 @@ func (c *client) finish(answer string, err error) {
 func main() {
 	addr := flag.String("addr", "127.0.0.1:9999", "`address` of the server")
 	message := flag.String("message", "Hello World!", "`text` to send")
-	flag.Usage = usage
-	flag.Parse()
-	if err := run(*addr, *message); err != nil {
-		log.Fatal(err)
-	}
+	program.Parse("udp-echo-client [-addr address] [-message text]", "Sends a datagram to an echo server and prints what comes back.")
+	program.Run(func(ctx context.Context) error { return run(ctx, *addr, *message) })
 }
 
-func usage() {
-	fmt.Fprint(flag.CommandLine.Output(), "usage: udp-echo-client [-addr address] [-message text]\n\n"+
-		"Sends a datagram to an echo server and prints what comes back.\n\n")
-	flag.PrintDefaults()
-}
-
-func run(addr, message string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
+func run(ctx context.Context, addr, message string) error {
 	factory := func() *client { return &client{message: message, left: attempts} }
 	t, c, err := strand.CreateDatagramEndpoint(ctx, "udp", "", addr, factory, nil)
 	if err != nil {

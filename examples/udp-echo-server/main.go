@@ -7,10 +7,9 @@ import (
 	"fmt"
 	"log"
 	"net"
-	"os"
-	"os/signal"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/examples/internal/program"
 )
 
 // echo is the protocol of the one socket that all clients talk to.
@@ -36,22 +35,11 @@ func (e *echo) ErrorReceived(err error) { log.Print(err) }
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:9999", "`address` to receive on; port 0 takes a free one")
-	flag.Usage = usage
-	flag.Parse()
-	if err := run(*addr); err != nil {
-		log.Fatal(err)
-	}
+	program.Parse("udp-echo-server [-addr address]", "Sends every datagram back to its sender, until it is interrupted.")
+	program.Run(func(ctx context.Context) error { return run(ctx, *addr) })
 }
 
-func usage() {
-	fmt.Fprint(flag.CommandLine.Output(), "usage: udp-echo-server [-addr address]\n\n"+
-		"Sends every datagram back to its sender, until it is interrupted.\n\n")
-	flag.PrintDefaults()
-}
-
-func run(addr string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
+func run(ctx context.Context, addr string) error {
 	t, _, err := strand.CreateDatagramEndpoint(ctx, "udp", addr, "", newEcho, nil)
 	if err != nil {
 		return err

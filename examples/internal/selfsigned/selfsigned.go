@@ -9,17 +9,29 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"flag"
 	"math/big"
 	"net"
 	"time"
 )
 
-// Load reads a certificate and its key from files. Without names it makes a
-// certificate for localhost in memory, which lasts a day.
-func Load(certFile, keyFile string) (tls.Certificate, error) {
-	if certFile != "" || keyFile != "" {
-		return tls.LoadX509KeyPair(certFile, keyFile)
+// Flags defines the flags -cert and -key. After they were parsed, config returns
+// the configuration of a server with that certificate, or else with one of New.
+func Flags() (config func() (*tls.Config, error)) {
+	certFile := flag.String("cert", "", "`file` with the certificate, in PEM; none: one is made in memory")
+	keyFile := flag.String("key", "", "`file` with the certificate's key, in PEM")
+	return func() (*tls.Config, error) {
+		load := New
+		if *certFile != "" || *keyFile != "" {
+			load = func() (tls.Certificate, error) { return tls.LoadX509KeyPair(*certFile, *keyFile) }
+		}
+		cert, err := load()
+		return &tls.Config{Certificates: []tls.Certificate{cert}}, err
 	}
+}
+
+// New makes a certificate for localhost in memory, which lasts a day.
+func New() (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
