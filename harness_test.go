@@ -19,11 +19,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/internal/testkit"
 )
 
-// patience is how long a test waits for what has to come. It is a bound for a
-// broken build, never a measure: no test passes because it ran out.
-const patience = 20 * time.Second
+const (
+	patience     = testkit.Patience
+	rounds       = testkit.Rounds
+	raceDetector = testkit.Race
+)
 
 // recorder is a Protocol that notes every callback as a line of text. The hooks
 // run inside the callbacks; set them before the connection is made.
@@ -243,15 +246,7 @@ func (r *recorder) wantCalls(t testing.TB, why string, want ...string) {
 // await waits for a channel to be closed or to have something.
 func await[T any](t testing.TB, what string, ch <-chan T) T {
 	t.Helper()
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
-	select {
-	case v := <-ch:
-		return v
-	case <-timeout.C:
-		t.Fatalf("never happened: %s", what)
-		panic("unreachable")
-	}
+	return testkit.Await(t, what, ch)
 }
 
 // A kind is a way to connect two ends that the transport must not tell apart.
@@ -276,19 +271,13 @@ func eachKind(t *testing.T, test func(t *testing.T, k kind)) {
 	}
 }
 
-func tcpPair(t testing.TB) (ours, peer net.Conn) { return socketPair(t, "tcp", "127.0.0.1:0") }
+func tcpPair(t testing.TB) (ours, peer net.Conn) { return testkit.SocketPair(t, "tcp", "127.0.0.1:0") }
 
 func unixPair(t testing.TB) (ours, peer net.Conn) {
-	return socketPair(t, "unix", filepath.Join(shortTempDir(t), "s"))
+	return testkit.SocketPair(t, "unix", filepath.Join(shortTempDir(t), "s"))
 }
 
-// shortTempDir is t.TempDir for Unix sockets, whose paths must be short.
-func shortTempDir(t testing.TB) string {
-	dir, err := os.MkdirTemp("", "strand")
-	require.NoError(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
+func shortTempDir(t testing.TB) string { return testkit.ShortTempDir(t) }
 
 // foreign hides what a conn is, so that only its methods can be used.
 type foreign struct{ net.Conn }
@@ -298,22 +287,6 @@ func (f foreign) CloseWrite() error { return f.Conn.(interface{ CloseWrite() err
 func portablePair(t testing.TB) (ours, peer net.Conn) {
 	ours, peer = tcpPair(t)
 	return foreign{ours}, peer
-}
-
-func socketPair(t testing.TB, network, address string) (ours, peer net.Conn) {
-	t.Helper()
-	ln, err := net.Listen(network, address)
-	require.NoError(t, err)
-	defer ln.Close()
-	peer, err = net.Dial(network, ln.Addr().String())
-	require.NoError(t, err)
-	ours, err = ln.Accept()
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		ours.Close()
-		peer.Close()
-	})
-	return ours, peer
 }
 
 // attach makes conn a transport of r. The connection is aborted with the test,
@@ -339,29 +312,13 @@ func connected(t testing.TB, k kind, r *recorder, opts *strand.AttachOptions) (t
 
 // logTo returns options whose logger writes to b, with debug records.
 func logTo(b *logBuffer) strand.TransportOptions {
-	return strand.TransportOptions{Logger: slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	return strand.TransportOptions{Logger: b.Logger(slog.LevelDebug)}
 }
 
 // quiet is a logger for tests that provoke log records on purpose.
 var quiet = slog.New(slog.DiscardHandler)
 
-// logBuffer is a buffer that may be written and read at the same time.
-type logBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
+type logBuffer = testkit.LogBuffer
 
 // reset makes a TCP peer close with RST.
 func reset(t testing.TB, peer net.Conn) {

@@ -3,16 +3,12 @@ package strand_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"slices"
@@ -27,48 +23,23 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/strandtest"
 )
 
-// testCert is a self-signed certificate for "localhost", and a pool that
-// trusts it.
-var testCert = sync.OnceValues(func() (tls.Certificate, *x509.CertPool) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		Subject:      pkix.Name{CommonName: "localhost"},
-		// Far apart: the clock of testing/synctest begins in the year 2000.
-		NotBefore:             time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC),
-		NotAfter:              time.Date(2199, 1, 1, 0, 0, 0, 0, time.UTC),
-		DNSNames:              []string{"localhost"},
-		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		panic(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		panic(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
-})
+// testCert is the certificate of strandtest, and a pool that trusts it.
+func testCert() (tls.Certificate, *x509.CertPool) {
+	return serverTLS().Config.Certificates[0], clientTLS().Config.RootCAs
+}
 
 // serverTLS and clientTLS are the options of the two ends.
 func serverTLS() *strand.TLSOptions {
-	cert, _ := testCert()
-	return &strand.TLSOptions{Config: &tls.Config{Certificates: []tls.Certificate{cert}}, ServerSide: true}
+	_, server := strandtest.TLSOptions()
+	return server
 }
 
 func clientTLS() *strand.TLSOptions {
-	_, pool := testCert()
-	return &strand.TLSOptions{Config: &tls.Config{RootCAs: pool}, ServerName: "localhost"}
+	client, _ := strandtest.TLSOptions()
+	return client
 }
 
 // clientTLSConn is crypto/tls itself as the peer of a server of ours.

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/nettest"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/internal/testkit"
 	"github.com/gostrand/strand/streams"
 )
 
@@ -228,7 +229,7 @@ func TestStandardLibrary(t *testing.T) {
 
 // In steady state receiving allocates nothing, however large the pieces.
 func TestReadAllocatesNothing(t *testing.T) {
-	if raceEnabled {
+	if testkit.Race {
 		t.Skip("under the race detector sync.Pool forgets on purpose")
 	}
 	for _, size := range []int{64, 100_000} {

@@ -2,19 +2,10 @@ package streams_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"io"
-	"log/slog"
-	"math/big"
 	"net"
-	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -22,12 +13,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/internal/testkit"
+	"github.com/gostrand/strand/strandtest"
 	"github.com/gostrand/strand/streams"
 )
 
-// patience is how long a test waits for what has to come. It is a bound for a
-// broken build, never a measure: no test passes because it ran out.
-const patience = 20 * time.Second
+const patience = testkit.Patience
 
 // within returns a context for calls that have to come to an end.
 func within(t testing.TB) context.Context {
@@ -46,15 +37,7 @@ var cancelled = func() context.Context {
 // await waits for a channel to be closed or to have something.
 func await[T any](t testing.TB, what string, ch <-chan T) T {
 	t.Helper()
-	timeout := time.NewTimer(patience)
-	defer timeout.Stop()
-	select {
-	case v := <-ch:
-		return v
-	case <-timeout.C:
-		t.Fatalf("never happened: %s", what)
-		panic("unreachable")
-	}
+	return testkit.Await(t, what, ch)
 }
 
 // outcome is what a call returned.
@@ -85,8 +68,8 @@ type kind struct {
 }
 
 var (
-	tcp   = kind{"tcp", func(t testing.TB) (ours, peer net.Conn) { return socketPair(t, "tcp", "127.0.0.1:0") }}
-	unix  = kind{"unix", func(t testing.TB) (ours, peer net.Conn) { return socketPair(t, "unix", socketPath(t)) }}
+	tcp   = kind{"tcp", func(t testing.TB) (ours, peer net.Conn) { return testkit.SocketPair(t, "tcp", "127.0.0.1:0") }}
+	unix  = kind{"unix", func(t testing.TB) (ours, peer net.Conn) { return testkit.SocketPair(t, "unix", socketPath(t)) }}
 	pipe  = kind{"pipe", func(testing.TB) (ours, peer net.Conn) { return net.Pipe() }} // for synctest
 	kinds = []kind{tcp, unix, pipe}
 )
@@ -98,25 +81,8 @@ func eachKind(t *testing.T, test func(t *testing.T, k kind)) {
 	}
 }
 
-func socketPair(t testing.TB, network, address string) (ours, peer net.Conn) {
-	t.Helper()
-	ln, err := net.Listen(network, address)
-	require.NoError(t, err)
-	defer ln.Close()
-	peer, err = net.Dial(network, ln.Addr().String())
-	require.NoError(t, err)
-	ours, err = ln.Accept()
-	require.NoError(t, err)
-	return ours, peer
-}
-
 // socketPath is a path short enough for a Unix socket.
-func socketPath(t testing.TB) string {
-	dir, err := os.MkdirTemp("", "streams")
-	require.NoError(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return filepath.Join(dir, "s")
-}
+func socketPath(t testing.TB) string { return filepath.Join(testkit.ShortTempDir(t), "s") }
 
 // stream is a stream under test and the other end of its connection. It is the
 // protocol, too, and notes what the transport tells it.
@@ -339,63 +305,16 @@ func dial(t testing.TB, network, address string, opts *streams.Options) (*stream
 	return r, w
 }
 
-// testCert is a self-signed certificate for "localhost" and 127.0.0.1, and a
-// pool that trusts it.
-var testCert = sync.OnceValues(func() (tls.Certificate, *x509.CertPool) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber:          big.NewInt(1),
-		Subject:               pkix.Name{CommonName: "localhost"},
-		NotBefore:             time.Now().Add(-time.Hour),
-		NotAfter:              time.Now().AddDate(10, 0, 0),
-		DNSNames:              []string{"localhost"},
-		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		panic(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		panic(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
-})
-
+// serverTLS leaves the side to the stream.
 func serverTLS() *strand.TLSOptions {
-	cert, _ := testCert()
-	return &strand.TLSOptions{Config: &tls.Config{Certificates: []tls.Certificate{cert}}}
+	_, server := strandtest.TLSOptions()
+	server.ServerSide = false
+	return server
 }
 
 // clientTLS leaves the name to the stream.
 func clientTLS() *strand.TLSOptions {
-	_, pool := testCert()
-	return &strand.TLSOptions{Config: &tls.Config{RootCAs: pool}}
+	client, _ := strandtest.TLSOptions()
+	client.ServerName = ""
+	return client
 }
-
-// logBuffer is a buffer that may be written and read at the same time.
-type logBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gostrand/strand/internal/testkit"
 	"github.com/gostrand/strand/streams"
 )
 
@@ -73,7 +74,7 @@ func TestPythonServer(t *testing.T) {
 	cmd := python(t, "-c", pythonServer)
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
-	var stderr logBuffer
+	var stderr testkit.LogBuffer
 	cmd.Stderr = &stderr
 	require.NoError(t, cmd.Start())
 	defer func() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/internal/testkit"
 	"github.com/gostrand/strand/streams"
 )
 
@@ -35,9 +37,7 @@ func TestOpenConnection(t *testing.T) {
 			}
 			opts := &streams.Options{Limit: 1000}
 			if secure {
-				cert, _ := testCert()
 				server.TLS = serverTLS().Config
-				server.TLS.Certificates[0] = cert
 				server.StartTLS()
 				opts.TLS = clientTLS()
 				if network == "unix" {
@@ -158,9 +158,9 @@ func TestHandlersAreIndependent(t *testing.T) {
 // SS-06 with SPEC.md's difference: that is what every handler's panic does.
 func TestHandlerPanics(t *testing.T) {
 	for _, closes := range []bool{false, true} {
-		var log logBuffer
+		var log testkit.LogBuffer
 		opts := &streams.ServerOptions{}
-		opts.Logger = log.logger()
+		opts.Logger = log.Logger(slog.LevelInfo)
 		server, address := start(t, func(r *streams.Reader, w *streams.Writer) {
 			if closes {
 				w.Close()
@@ -181,7 +181,7 @@ func TestHandlerPanics(t *testing.T) {
 
 // awaitLog waits for a record: the handler's goroutine may outlive its
 // connection.
-func awaitLog(t testing.TB, log *logBuffer, text string) string {
+func awaitLog(t testing.TB, log *testkit.LogBuffer, text string) string {
 	t.Helper()
 	require.Eventually(t, func() bool { return strings.Contains(log.String(), text) }, patience, 1e6)
 	return log.String()
@@ -189,9 +189,9 @@ func awaitLog(t testing.TB, log *logBuffer, text string) string {
 
 // SS-04; test_unhandled_cancel: a goroutine that is cancelled is no failure.
 func TestHandlerGoexit(t *testing.T) {
-	var log logBuffer
+	var log testkit.LogBuffer
 	opts := &streams.ServerOptions{}
-	opts.Logger = log.logger()
+	opts.Logger = log.Logger(slog.LevelInfo)
 	server, address := start(t, func(*streams.Reader, *streams.Writer) { runtime.Goexit() }, opts)
 	r, _ := dial(t, "tcp", address, nil)
 	wantData(t, "")(r.ReadAll(within(t)))
@@ -202,9 +202,9 @@ func TestHandlerGoexit(t *testing.T) {
 // SS-05: returning closes, and what was written still goes out.
 func TestHandlerReturns(t *testing.T) {
 	want := pattern(4 << 20)
-	var log logBuffer
+	var log testkit.LogBuffer
 	opts := &streams.ServerOptions{}
-	opts.Logger = log.logger()
+	opts.Logger = log.Logger(slog.LevelInfo)
 	_, address := start(t, func(_ *streams.Reader, w *streams.Writer) { w.Write(want) }, opts)
 	r, _ := dial(t, "tcp", address, nil)
 	got, err := r.ReadAll(within(t))

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gostrand/strand/internal/bufpool"
+	"github.com/gostrand/strand/internal/testkit"
 )
 
 // pattern is n bytes that tell their position from all nearby ones.
@@ -134,7 +135,7 @@ func TestAgainstModel(t *testing.T) {
 
 // In its steady state the backlog lives off the pool.
 func TestSteadyStateAllocatesNothing(t *testing.T) {
-	if raceEnabled {
+	if testkit.Race {
 		t.Skip("the race detector makes sync.Pool drop buffers at random")
 	}
 	var q Queue
