@@ -17,7 +17,7 @@ func (s *stream) receiveInto(p BufferedProtocol, fd uintptr) bool {
 	n, more, err := s.recv(fd, buf)
 	if n > 0 {
 		if s.tlsBegins() {
-			s.plaintextLeft()
+			s.leftOver(buf[:n])
 			return true
 		}
 		s.updated(p, n)

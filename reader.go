@@ -290,6 +290,6 @@ func (s *stream) takeChunk(data []byte, err error) {
 		s.leave()
 	}
 	if len(data) > 0 {
-		s.plaintextLeft()
+		s.leftOver(data)
 	}
 }

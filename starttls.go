@@ -30,7 +30,9 @@ var errUpgrading = errors.New("strand: StartTLS is already running")
 // callbacks when the handshake is over, or before ConnectionLost if the
 // connection ends first. If the handshake failed, the connection ends with the
 // same error. It fails with ErrPlaintextPending if the library holds plaintext
-// that no callback has seen; bytes that the kernel holds are TLS's. A conn of
+// that no callback has seen. Bytes that the kernel holds are TLS's, and so are
+// those of the library that follow a Prefix or, to a server, look like a
+// ClientHello, whose first byte is 0x16. A conn of
 // the caller's that has no deadlines can only be upgraded from a callback:
 // nothing else brings the reader back from its Read.
 // The error returned matches net.ErrClosed on a connection that is closing,
@@ -260,12 +262,25 @@ func (s *stream) dropUpgrade() {
 // from then on nothing is delivered in clear.
 func (s *stream) tlsBegins() bool { return s.gate.Load() && s.wantsUpgrade() }
 
-// plaintextLeft is called for bytes that were received and not delivered. If
-// that is because TLS begins, it must not.
-func (s *stream) plaintextLeft() {
+// handshakeRecord is the first byte that a client of TLS sends (RFC 8446,
+// section 5.1).
+const handshakeRecord = 0x16
+
+// leftOver is called for bytes that were received and not delivered. If that is
+// because TLS begins, they are plaintext, which must not be, or else a client's
+// that did not wait for us to call StartTLS. What is taken for the latter is
+// never delivered as plaintext: it is TLS's, like what the kernel holds.
+func (s *stream) leftOver(data []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.upgradingLocked() {
-		s.sec.up.left = true
+	if !s.upgradingLocked() {
+		return
+	}
+	up := s.sec.up
+	w := up.layer.wire
+	if len(w.prefix) > 0 || up.layer.set.server && data[0] == handshakeRecord {
+		w.prefix = append(w.prefix, data...)
+	} else {
+		up.left = true
 	}
 }

@@ -248,6 +248,56 @@ func TestStartTLSDuringRead(t *testing.T) {
 	require.Empty(t, r.received())
 }
 
+// TS-02: what arrives just then is TLS's if it is the beginning of a ClientHello,
+// or the rest of one: a client does not wait for the server to call StartTLS.
+func TestStartTLSDuringReadOfTheClientHello(t *testing.T) {
+	for _, seen := range []int{0, 1, 100} { // bytes that the protocol was given
+		ours, peer := tcpPair(t)
+		r := newRecorder()
+		done := make(chan error, 1)
+		conn := &readHook{Conn: ours}
+		begin := func() {
+			opts := serverTLS()
+			opts.Prefix = r.received()
+			require.NoError(t, strand.StartTLS(r.transport(), opts, func(err error) { done <- err }))
+		}
+		if seen == 0 {
+			conn.hook = begin
+		}
+		attach(t, conn, r, nil)
+		client := clientTLSConn(&splitFirst{Conn: peer, at: seen, between: func() {
+			r.awaitData(t, seen)
+			conn.hook = begin
+		}})
+		require.NoError(t, client.HandshakeContext(t.Context()))
+		require.NoError(t, await(t, "done", done))
+		mustSend(t, client, "secret")
+		r.awaitData(t, seen+len("secret"))
+		require.Equal(t, "secret", string(r.received()[seen:]))
+	}
+}
+
+// splitFirst sends the first thing that is written in two pieces.
+type splitFirst struct {
+	net.Conn
+	at      int
+	between func()
+}
+
+func (c *splitFirst) Write(p []byte) (int, error) {
+	at := c.at
+	c.at = 0
+	if at == 0 {
+		return c.Conn.Write(p)
+	}
+	if n, err := c.Conn.Write(p[:at]); err != nil {
+		return n, err
+	}
+	c.between()
+	n, err := c.Conn.Write(p[at:])
+	return at + n, err
+}
+
 // The race for real: whatever the moment of the call, in turn with the
 // callbacks, nothing that was sent in clear is delivered after it.
 func TestStartTLSAgainstTheReader(t *testing.T) {

@@ -252,7 +252,8 @@ func (w *Writer) StartTLS(ctx context.Context, opts *strand.TLSOptions) error {
 	}
 }
 
-// handshakeRecord is the first byte of a TLS session (RFC 8446, section 5.1).
+// handshakeRecord is the first byte that a client of TLS sends (RFC 8446,
+// section 5.1).
 const handshakeRecord = 0x16
 
 // beginTLS starts the handshake, if the Reader holds nothing but the beginning
