@@ -182,6 +182,25 @@ func TestConnReadsTakeTurns(t *testing.T) {
 	})
 }
 
+// So does a second Write: each comes out in one piece, however long it waits.
+func TestConnWritesTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, pipe, 0)
+		c := streams.NewConn(s.Reader, s.Writer)
+		const size = 1 << 20
+		for _, b := range []byte("ab") {
+			go c.Write(bytes.Repeat([]byte{b}, size))
+			synctest.Wait()
+		}
+		got := make([]byte, 2*size)
+		_, err := io.ReadFull(s.peer, got)
+		require.NoError(t, err)
+		require.Equal(t, size, bytes.IndexByte(got, 'b'))
+		require.Equal(t, size, bytes.Count(got, []byte("b")))
+		require.Negative(t, bytes.IndexByte(got[size:], 'a'))
+	})
+}
+
 func TestConnCloseWrite(t *testing.T) {
 	s := open(t, tcp, 0)
 	c := streams.NewConn(s.Reader, s.Writer)

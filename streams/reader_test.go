@@ -578,6 +578,20 @@ func TestAnyErrorReachesTheReader(t *testing.T) {
 	require.Equal(t, cause, s.Err(), "the first error wins")
 }
 
+// SR-12: also if the end of file came before; nothing is received after that.
+func TestErrorAfterEOF(t *testing.T) {
+	p := streams.NewProtocol(0)
+	p.ConnectionMade(&fake{})
+	p.DataReceived([]byte("data"))
+	p.EOFReceived()
+	p.DataReceived([]byte("after the end"))
+	cause := errors.New("division by zero")
+	p.ConnectionLost(cause)
+	wantData(t, "data")(p.Reader().ReadSome(cancelled, 100))
+	_, err := p.Reader().ReadSome(cancelled, 1)
+	require.Equal(t, cause, err)
+}
+
 // SR-12: a clean end is an end of file, and leaves what was received.
 func TestCleanEndLeavesData(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {

@@ -103,18 +103,24 @@ func TestStartTLSRefusesPlaintext(t *testing.T) {
 // SW-09: a client that was told to begin does so before the server's StartTLS
 // may have been called. What it sent is the session's, not plaintext.
 func TestStartTLSAfterTheClientHello(t *testing.T) {
-	s := open(t, tcp, 0)
-	o := clientTLS().Config
-	o.ServerName = "localhost"
-	client := tls.Client(s.peer, o)
-	handshake := asyncErr(func() error { return client.HandshakeContext(within(t)) })
-	s.await("the ClientHello", func() bool { return s.received > 0 })
-	require.NoError(t, s.StartTLS(within(t), serverSide(serverTLS())))
-	require.NoError(t, await(t, "the handshake", handshake).err)
-	require.Zero(t, s.Buffered())
-	_, err := io.WriteString(client, "secret\n")
-	require.NoError(t, err)
-	wantData(t, "secret\n")(s.ReadLine(within(t)))
+	for _, seen := range []int{0, 1} { // bytes that were read to see whether this is TLS
+		s := open(t, tcp, 1) // and so the transport is paused
+		o := clientTLS().Config
+		o.ServerName = "localhost"
+		client := tls.Client(s.peer, o)
+		handshake := asyncErr(func() error { return client.HandshakeContext(within(t)) })
+		s.await("the ClientHello", func() bool { return s.received > 0 })
+		opts := serverSide(serverTLS())
+		var err error
+		opts.Prefix, err = s.ReadExactly(cancelled, seen)
+		require.NoError(t, err)
+		require.NoError(t, s.StartTLS(within(t), opts))
+		require.NoError(t, await(t, "the handshake", handshake).err)
+		require.Zero(t, s.Buffered())
+		_, err = io.WriteString(client, "secret")
+		require.NoError(t, err)
+		wantData(t, "secret")(s.ReadExactly(within(t), len("secret")))
+	}
 }
 
 // What only looks like it fails the handshake, and nobody reads it.

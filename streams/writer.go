@@ -3,6 +3,7 @@ package streams
 import (
 	"context"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/gostrand/strand"
@@ -178,7 +179,7 @@ func (w *Writer) room() int {
 // copyBuffers is the memory of ReadFrom.
 var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// ReadFrom writes all that src has, and waits for room after each piece, so
+// ReadFrom writes all that src has, and waits for room before each piece, so
 // that io.Copy to a Writer holds little memory. It returns src's error, unless
 // that is io.EOF, or the connection's. There is no limit in time but the
 // transport's WriteTimeout.
@@ -190,9 +191,6 @@ func (w *Writer) ReadFrom(src io.Reader) (n int64, err error) {
 		if k > 0 {
 			written, err := w.writeAll(buf[:k], nil)
 			n += int64(written)
-			if err == nil {
-				err = w.drain(nil) // before src is asked for more
-			}
 			if err != nil {
 				return n, err
 			}
@@ -217,9 +215,9 @@ func (w *Writer) ReadFrom(src io.Reader) (n int64, err error) {
 // holds bytes: they may have been injected. One thing is let through. A client
 // begins as soon as it is told to, maybe before the server has called StartTLS;
 // so what the Reader of the session's server holds becomes TLSOptions.Prefix if
-// its first byte is 0x16, the first of every TLS session, and opts has no
-// Prefix. Nobody reads it as plaintext: what is no ClientHello fails the
-// handshake.
+// its first byte is 0x16, the first of every TLS session. If opts has a Prefix
+// already, what the Reader holds is the rest of it. Nobody reads it as
+// plaintext: what is no ClientHello fails the handshake.
 //
 // If the handshake fails the connection ends with the same error, and if ctx
 // ends before, the connection is aborted and ctx's cause returned. Once is
@@ -264,10 +262,10 @@ func (p *Protocol) beginTLS(o *strand.TLSOptions, done func(error)) error {
 	defer r.mu.Unlock()
 	held := r.in.bytes()
 	if len(held) > 0 {
-		if !o.ServerSide || held[0] != handshakeRecord || len(o.Prefix) > 0 {
+		if len(o.Prefix) == 0 && (!o.ServerSide || held[0] != handshakeRecord) {
 			return strand.ErrPlaintextPending
 		}
-		o.Prefix = held // StartTLS copies it
+		o.Prefix = slices.Concat(o.Prefix, held)
 	}
 	if err := strand.StartTLS(p.writer.t, o, done); err != nil {
 		return err
