@@ -115,12 +115,15 @@ func (p *Protocol) PauseWriting() {
 	p.paused = true
 }
 
-// ResumeWriting ends the waiting of Drain.
+// ResumeWriting ends the waiting of Drain, unless the mark has been crossed again
+// by somebody who has seen before us that there is room.
 func (p *Protocol) ResumeWriting() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.paused = false
-	p.wakeLocked()
+	if t := p.writer.t; t.Writable() || !t.CallSoon(p.wakeUnlessPaused) {
+		p.wakeLocked()
+	}
 }
 
 // ConnectionLost ends the stream, and all waiting.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"runtime"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -44,14 +45,22 @@ type fake struct {
 	paused   bool
 	writable bool
 	ctx      context.Context
+	posted   []func() // by CallSoon; nil: it refuses
 }
 
 func (f *fake) PauseReading()            { f.paused = true }
 func (f *fake) ResumeReading()           { f.paused = false }
 func (f *fake) Writable() bool           { return f.writable }
 func (f *fake) IsClosing() bool          { return false }
-func (f *fake) CallSoon(func()) bool     { return false }
 func (f *fake) Context() context.Context { return f.ctx }
+
+func (f *fake) CallSoon(fn func()) bool {
+	if f.posted == nil {
+		return false
+	}
+	f.posted = append(f.posted, fn)
+	return true
+}
 
 // After Server.Shutdown nothing more is received, also when what the Reader
 // held is read.
@@ -82,4 +91,27 @@ func TestEndDuringCalls(t *testing.T) {
 	require.Equal(t, cause, p.Writer().Drain(context.Background()))
 	f.writable = true
 	require.ErrorIs(t, p.Writer().StartTLS(context.Background(), nil), net.ErrClosed)
+}
+
+// SW-03: a ResumeWriting that comes when the mark has been crossed again lets
+// nobody go.
+func TestLateResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, f := NewProtocol(0), &fake{posted: []func(){}}
+		p.ConnectionMade(f)
+		p.PauseWriting()
+		drained := make(chan error, 1)
+		go func() { drained <- p.Writer().Drain(context.Background()) }()
+		synctest.Wait()
+		p.ResumeWriting()
+		p.PauseWriting()
+		for _, fn := range f.posted {
+			fn()
+		}
+		synctest.Wait()
+		require.Empty(t, drained)
+		f.writable = true
+		p.ResumeWriting()
+		require.NoError(t, <-drained)
+	})
 }
