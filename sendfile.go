@@ -29,8 +29,11 @@ var ErrSendfileActive = errors.New("strand: a Sendfile is in progress")
 // returned; the transport stays open, having sent a part of the file. Closing
 // or losing the connection ends it with an error matching net.ErrClosed or the
 // cause. Afterwards the position of f is behind the last byte sent, if one was.
-// A negative offset or count is an error, as is a transport that cannot write a
-// stream. asyncio: loop.sendfile, where count=None means up to the end.
+// A negative offset or count, and an f that is not a regular file, are errors
+// that match os.ErrInvalid; pipes, subprocesses and transports that are not this
+// package's get one that matches errors.ErrUnsupported. A second call at the
+// same time returns ErrSendfileActive. asyncio: loop.sendfile, where count=None
+// means up to the end.
 func Sendfile(ctx context.Context, t Transport, f *os.File, offset, count int64) (int64, error) {
 	s, ok := t.(*stream)
 	if !ok || s.pipe != nil {

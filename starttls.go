@@ -36,8 +36,9 @@ var errUpgrading = errors.New("strand: StartTLS is already running")
 // the caller's that has no deadlines can only be upgraded from a callback:
 // nothing else brings the reader back from its Read.
 // The error returned matches net.ErrClosed on a connection that is closing,
-// and errors.ErrUnsupported for transports that cannot have TLS. asyncio:
-// loop.start_tls.
+// and errors.ErrUnsupported for transports that cannot have TLS. A second call
+// is an error until the handshake is over, and begins TLS inside TLS afterwards.
+// asyncio: loop.start_tls.
 func StartTLS(t Transport, opts *TLSOptions, done func(error)) error {
 	s, ok := t.(*stream)
 	if !ok || s.pipe != nil {
@@ -65,7 +66,7 @@ func StartTLS(t Transport, opts *TLSOptions, done func(error)) error {
 
 // StartTLSWait is StartTLS and the wait for its end. It must not be called
 // from a callback of t. If ctx ends before the handshake, the connection is
-// aborted and the context's cause returned.
+// aborted and the context's cause returned. asyncio: loop.start_tls.
 func StartTLSWait(ctx context.Context, t Transport, opts *TLSOptions) error {
 	done := make(chan error, 1)
 	if err := StartTLS(t, opts, func(err error) { done <- err }); err != nil {

@@ -241,12 +241,15 @@ type SubprocessTransport interface {
 	// SendSignal sends a signal to the child. asyncio: send_signal.
 	SendSignal(sig os.Signal) error
 
-	// Shutdown ends the child step by step: it closes the child's standard
-	// input if that is a pipe, sends SIGTERM after 5 s or half of the time until
-	// ctx's deadline, and at the end of ctx, or 5 s later if ctx has none, kills
-	// it as Close does. It returns nil after ConnectionLost has returned. If it
-	// has to kill, it returns when the child is dead, without waiting for
-	// callbacks, with ctx's cause or a *TimeoutError. asyncio has no such thing.
+	// Shutdown ends the child step by step and waits for the end. If the
+	// child's standard input is a pipe, it closes that, and gives the child 5 s,
+	// or half of the time until ctx's deadline if that is less. Then it sends
+	// SIGTERM. When ctx ends, or 5 s later if ctx never does, it kills the child
+	// as Close does. It returns nil after ConnectionLost has returned. If it has
+	// to kill, it returns when the child is dead, without waiting for callbacks,
+	// with ctx's cause or a *TimeoutError. Called from a callback of the child it
+	// waits for itself, until it kills. After the end it returns nil at once.
+	// asyncio has no such thing.
 	Shutdown(ctx context.Context) error
 
 	// SetProtocol makes p the receiver of all later callbacks. asyncio:
