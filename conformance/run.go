@@ -251,11 +251,13 @@ func (r *Run) application() error {
 			return err
 		}
 		turn = nil
+		var err error
 		if n, ok := strings.CutPrefix(step, "@"); ok {
-			index, _ = strconv.Atoi(n)
-			continue
+			index, err = strconv.Atoi(n)
+		} else {
+			err = r.appStep(step)
 		}
-		if err := r.appStep(step); err != nil {
+		if err != nil {
 			return fmt.Errorf("%s: %w", step, err)
 		}
 	}

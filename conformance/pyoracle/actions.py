@@ -11,7 +11,7 @@ from .scenario import ScenarioError
 from .trace import Raised, boolean
 
 # Actions that leave no line: they are the scenario's machinery.
-SILENT = {"mark", "hold", "return", "raise", "socket"}
+SILENT = {"mark", "hold", "return", "raise"}
 
 
 class Actions:
@@ -175,11 +175,6 @@ class Actions:
 
     def do_raise(self, conn, transport, line, name):
         raise Raised(name)
-
-    def do_socket(self, conn, transport, line, option, value):
-        number = {"sndbuf": socket.SO_SNDBUF, "rcvbuf": socket.SO_RCVBUF}[option]
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, number, int(value))
 
     # Questions.
 

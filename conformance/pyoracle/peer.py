@@ -117,7 +117,6 @@ class Peer(threading.Thread):
     # Steps: sending.
 
     def do_send(self, token):
-
         try:
             for piece in self.cut(self.source.take(token)):
                 self.end.send(piece)
