@@ -28,12 +28,15 @@ var ErrSendfileActive = errors.New("strand: a Sendfile is in progress")
 // holds up its own connection. If ctx ends before, the context's cause is
 // returned; the transport stays open, having sent a part of the file. Closing
 // or losing the connection ends it with an error matching net.ErrClosed or the
-// cause. Afterwards the position of f is behind the last byte sent, if one was.
+// cause. If f can no longer be read when a part of it is sent, the connection
+// ends with the same error; if nothing is sent yet, it goes on. Afterwards the
+// position of f is behind the last byte sent, if one was.
+//
 // A negative offset or count, and an f that is not a regular file, are errors
-// that match os.ErrInvalid; pipes, subprocesses and transports that are not this
-// package's get one that matches errors.ErrUnsupported. A second call at the
-// same time returns ErrSendfileActive. asyncio: loop.sendfile, where count=None
-// means up to the end.
+// that match os.ErrInvalid; pipes, and transports that are not this package's,
+// get one that matches errors.ErrUnsupported. A second call at the same time
+// returns ErrSendfileActive. asyncio: loop.sendfile, where count=None means up
+// to the end.
 func Sendfile(ctx context.Context, t Transport, f *os.File, offset, count int64) (int64, error) {
 	s, ok := t.(*stream)
 	if !ok || s.pipe != nil {
@@ -185,20 +188,37 @@ func (x *transfer) native() error {
 	for err == nil && x.left > 0 {
 		err = x.send()
 	}
+	fault := x.fileFault(err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if stop := x.errorLocked(); stop != nil && err != nil {
-		err = stop
-	}
+	stop := x.errorLocked()
 	x.kernel = false
 	if s.life.phase < ended {
 		s.conn.SetWriteDeadline(time.Time{})
 	}
-	if err != nil && !s.life.isClosing() && x.ctx.Err() == nil && !errors.Is(err, errors.ErrUnsupported) {
-		s.endLocked(err) // a part of the file is out: nothing else makes sense behind it
+	switch {
+	case err == nil:
+	case stop != nil:
+		err = stop
+	case fault != nil:
+		err = fault
+	case x.sent > 0 || !errors.Is(err, errors.ErrUnsupported):
+		s.endLocked(err) // the connection is broken, or half a file is out and nothing makes sense behind it
 	}
 	s.writerGoneLocked()
 	s.flushedLocked()
+	return err
+}
+
+// fileFault returns the file's error if it is that, and not the connection's,
+// which keeps the first byte from being sent: then the connection goes on.
+func (x *transfer) fileFault(err error) error {
+	if err == nil || x.sent > 0 {
+		return nil
+	}
+	if _, err = x.f.ReadAt(make([]byte, 1), x.offset); err == io.EOF {
+		return nil
+	}
 	return err
 }
 
@@ -222,8 +242,8 @@ func (x *transfer) send() error {
 			x.left = 0 // the file has become shorter
 		}
 	})
-	if cerr != nil {
-		return cerr
+	if cerr != nil { // the poller's own error for a file that was closed meanwhile
+		return &os.PathError{Op: "sendfile", Path: x.f.Name(), Err: os.ErrClosed}
 	}
 	if err != nil {
 		return x.s.opError("sendfile", err)
@@ -256,6 +276,9 @@ func (x *transfer) copy() error {
 		if n == 0 {
 			if err == io.EOF {
 				break
+			}
+			if x.sent > 0 {
+				x.s.fail(err) // as in native: nothing makes sense behind half a file
 			}
 			return err
 		}

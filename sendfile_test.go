@@ -276,3 +276,42 @@ func TestSendfileUnsupported(t *testing.T) {
 	_, err = strand.Sendfile(context.Background(), tr, f, 0, 0)
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 }
+
+// SF-06: a file that cannot be read leaves the transport usable: nothing of it
+// was sent.
+func TestSendfileUnreadable(t *testing.T) {
+	sendfileKinds(t, func(t *testing.T, tr strand.Transport, r *recorder, peer net.Conn) {
+		path := filepath.Join(t.TempDir(), "f")
+		require.NoError(t, os.WriteFile(path, []byte("content"), 0o600))
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		require.NoError(t, err)
+		defer f.Close()
+		n, err := strand.Sendfile(context.Background(), tr, f, 0, 0)
+		require.ErrorIs(t, err, syscall.EBADF)
+		require.Zero(t, n)
+		got := receive(peer, 5)
+		_, err = tr.Write([]byte("still"))
+		require.NoError(t, err)
+		require.Equal(t, "still", string(await(t, "a write", got)))
+		tr.Abort()
+		require.NoError(t, r.awaitLost(t))
+	})
+}
+
+// A file that can no longer be read in the middle ends the connection: a peer
+// that misses half a file must not be sent what comes after it.
+func TestSendfileReadFailsInTheMiddle(t *testing.T) {
+	sendfileKinds(t, func(t *testing.T, tr strand.Transport, r *recorder, peer net.Conn) {
+		f, data := bigFile(t)
+		result := make(chan error, 1)
+		go func() {
+			_, err := strand.Sendfile(context.Background(), tr, f, 0, 0)
+			result <- err
+		}()
+		readN(t, peer, 1) // it has begun, and the rest does not fit into the buffers
+		require.NoError(t, f.Close())
+		go io.CopyN(io.Discard, peer, int64(len(data)))
+		require.ErrorIs(t, await(t, "the end of Sendfile", result), os.ErrClosed)
+		require.ErrorIs(t, r.awaitLost(t), os.ErrClosed)
+	})
+}
