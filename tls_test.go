@@ -299,6 +299,8 @@ func TestTLSBadOptions(t *testing.T) {
 	require.ErrorContains(t, err, "ServerName", "US-04: a path is no name")
 	_, _, err = strand.CreateConnection(ctx, "tcp", "127.0.0.1:1", newRecorder, &strand.ConnectOptions{TLS: &strand.TLSOptions{Prefix: []byte("x")}})
 	require.ErrorContains(t, err, "Prefix")
+	_, _, err = strand.CreateConnection(ctx, "tcp", "127.0.0.1:1", newRecorder, &strand.ConnectOptions{TLS: &strand.TLSOptions{ServerSide: true}})
+	require.ErrorContains(t, err, "ServerSide")
 	_, err = strand.CreateServer(ctx, "tcp", "127.0.0.1:0", newRecorder, &strand.ServerOptions{TLS: &strand.TLSOptions{}})
 	require.ErrorContains(t, err, "certificate")
 	opts := serverTLS()

@@ -28,7 +28,8 @@ type TLSOptions struct {
 	// and StartTLS know no host. asyncio: server_hostname.
 	ServerName string
 
-	// ServerSide makes this end the server. Attach and StartTLS only.
+	// ServerSide makes this end the server. Attach and StartTLS only: a server
+	// needs no word for it, and to CreateConnection it is an error.
 	ServerSide bool
 
 	// HandshakeTimeout limits the handshake. Default 60 s; negative is an
@@ -98,8 +99,11 @@ func (o *TLSOptions) resolveFor(network, address string) (*tlsSettings, error) {
 	if o == nil {
 		return nil, nil
 	}
-	if len(o.Prefix) > 0 {
+	switch {
+	case len(o.Prefix) > 0:
 		return nil, errPrefix
+	case o.ServerSide:
+		return nil, badOption("CreateConnection is TLS's client; for a server that connects use Attach or StartTLS with ServerSide")
 	}
 	host := ""
 	if network != "unix" {
