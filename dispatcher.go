@@ -24,9 +24,9 @@ type callbackOwner interface {
 // by a goroutine made for it.
 //
 // The order on leave: water-mark edges, errors of datagrams that were to be
-// sent, posted funcs and timers in the order they came, then the next goroutine that waits in enter. Only what is queued
-// when leave begins is run by it, so that a func that posts itself again and
-// again holds up nobody.
+// sent, posted funcs and timers in the order they came, then the next goroutine
+// that waits in enter. Only what is queued when leave begins is run by it, so
+// that a func that posts itself again and again holds up nobody.
 type dispatcher struct {
 	owner callbackOwner
 	cfg   *config

@@ -114,7 +114,7 @@ func TestStartTLSBehindBacklog(t *testing.T) {
 		requireSame(t, early, readN(t, client, len(early)), "encrypted")
 		require.NoError(t, await(t, "done", done))
 		r.awaitCall(t, "ResumeWriting")
-		r.await(t, "empty", func() bool { return tr.WriteBufferSize() == 0 })
+		require.Eventually(t, func() bool { return tr.WriteBufferSize() == 0 }, patience, time.Millisecond, "no callback tells")
 	})
 }
 
