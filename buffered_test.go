@@ -39,6 +39,7 @@ func (r *bufferedRecorder) GetBuffer(hint int) []byte {
 	r.gets++
 	r.hints = append(r.hints, hint)
 	size := r.size
+	r.tell()
 	r.mu.Unlock()
 	if size == 0 {
 		size = 64

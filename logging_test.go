@@ -125,8 +125,12 @@ func TestDatagramDroppedErrors(t *testing.T) {
 	tr, _, err := strand.AttachPacket(context.Background(), muteConn{pc}, func() *datagramRecorder { return r }, &strand.DatagramOptions{TransportOptions: opts})
 	require.NoError(t, err)
 	h.set(func() { tr.WriteBufferSize() })
-	release := make(chan struct{})
-	require.True(t, tr.CallSoon(func() { <-release }))
+	blocked, release := make(chan struct{}), make(chan struct{})
+	require.True(t, tr.CallSoon(func() {
+		close(blocked)
+		<-release
+	}))
+	await(t, "the callback", blocked)
 	for range 1024 + 3 {
 		require.NoError(t, tr.SendTo([]byte("x"), pc.LocalAddr()))
 	}

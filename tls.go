@@ -27,7 +27,8 @@ type security struct {
 	failed   error     // the stream's mu; why the handshake failed: the end, once the alert is out
 	peerDone bool      // the stream's mu; the peer has said goodbye, or is gone
 	saidBye  bool      // the stream's mu; our close_notify is sent, or queued
-	onlyBye  bool      // the stream's mu; close_notify is all there is to send
+	saying   bool      // the stream's mu; from now on crypto/tls sends nothing else
+	bye      int       // the stream's mu; bytes of it
 	corked   bool      // the stream's mu; ciphertext is gathered in the backlog, and not counted yet
 	answers  int       // the stream's mu; bytes sent in answer to the peer while there was a backlog
 	vec      [4][]byte // the stream's mu; memory for uncork
@@ -240,7 +241,7 @@ func (s *stream) sayGoodbye() {
 // own Close is of no use here: it sets a deadline of 5 s.
 func (s *stream) goodbyeEncrypting() {
 	s.mu.Lock()
-	s.sec.onlyBye = s.out.Len() == 0
+	s.sec.saying = true
 	s.mu.Unlock()
 	for l := s.sec.top; l != nil; l = l.wire.below {
 		if err := l.conn.CloseWrite(); err != nil && s.cfg.debug {

@@ -442,6 +442,7 @@ func TestInteropCurl(t *testing.T) {
 	}
 	_, err = exec.Command(curl, "-sS", "--noproxy", "*", "https://127.0.0.1:"+port+"/").Output()
 	require.Error(t, err, "nobody trusts the certificate")
+	require.Eventually(t, func() bool { return server.FailedHandshakes() == 1 }, patience, time.Millisecond, "curl does not wait for us to see it")
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	require.NoError(t, server.Shutdown(ctx))

@@ -633,6 +633,43 @@ func TestTLSBroken(t *testing.T) {
 	}
 }
 
+// A goodbye that nobody hears is no failure, also if the Write of the data before
+// it has not returned when the peer, which has them all, is gone.
+func TestTLSGoodbyeUnheard(t *testing.T) {
+	ours, peer := tcpPair(t)
+	conn := &oddConn{Conn: ours}
+	var shaken atomic.Bool
+	there, release := make(chan struct{}), make(chan struct{})
+	conn.write = func(p []byte) (int, error) {
+		if !shaken.Load() {
+			return ours.Write(p)
+		}
+		select {
+		case <-there:
+			return 0, syscall.EPIPE
+		default:
+		}
+		n, err := ours.Write(p)
+		close(there)
+		<-release
+		return n, err
+	}
+	opts := serverTLS()
+	opts.Config.MaxVersion = tls.VersionTLS12 // the server's last word is part of the handshake
+	r := newRecorder()
+	tr, client := attachSecure(t, conn, peer, r, &strand.AttachOptions{TLS: opts})
+	shaken.Store(true)
+	tr.Write([]byte("all"))
+	require.Equal(t, "all", string(readN(t, client, 3)))
+	await(t, "the data", there)
+	data := tr.WriteBufferSize()
+	require.NotZero(t, data)
+	tr.Close()
+	require.Eventually(t, func() bool { return tr.WriteBufferSize() > data }, patience, time.Millisecond, "no callback tells")
+	close(release)
+	require.NoError(t, r.awaitLost(t))
+}
+
 // TL-16: Abort says no goodbye and waits for nothing, also during the shutdown.
 func TestTLSAbort(t *testing.T) {
 	for _, during := range []string{"open", "shutdown", "flush"} {

@@ -129,6 +129,9 @@ func (w *wire) Write(p []byte) (int, error) {
 	if s.life.phase >= ended {
 		return 0, closedError{s.life.cause}
 	}
+	if s.sec.saying {
+		s.sec.bye += len(p)
+	}
 	s.countAnswerLocked(len(p))
 	if s.sec.corked {
 		s.out.Append(p)

@@ -326,11 +326,10 @@ func (s *stream) written(err error) bool {
 // outputFailedLocked ends the connection because output cannot go out. If that
 // is only our goodbye over TLS, which the peer has no ears for, nothing is lost.
 func (s *stream) outputFailedLocked(err error) {
-	if s.sec != nil && s.sec.onlyBye {
-		s.endLocked(nil)
-	} else {
-		s.endLocked(err)
+	if s.sec != nil && s.sec.saying && s.out.Len() <= s.sec.bye {
+		err = nil
 	}
+	s.endLocked(err)
 }
 
 // flushedLocked goes on with a graceful close once all output is out: the end,
