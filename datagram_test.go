@@ -432,6 +432,7 @@ func TestDatagramConnected(t *testing.T) {
 			require.NoError(t, tr.SendToAddrPort([]byte("4"), u.AddrPort()))
 			require.NoError(t, tr.SendToAddrPort([]byte("5"), netip.AddrPort{}))
 			require.Error(t, tr.SendToAddrPort([]byte("6"), to(other).(*net.UDPAddr).AddrPort()))
+			require.Error(t, tr.SendToAddrPort([]byte("7"), netip.AddrPortFrom(netip.Addr{}, 9)), "a port alone is an address, as in SendTo")
 		} else {
 			require.NoError(t, tr.SendTo([]byte("4"), (*net.UnixAddr)(nil)))
 			require.NoError(t, tr.SendTo([]byte("5"), nil))
@@ -475,6 +476,7 @@ func TestDatagramBadAddress(t *testing.T) {
 			require.ErrorAs(t, tr.SendTo([]byte("x"), &net.UDPAddr{IP: net.IPv6loopback, Port: 9}), &bad)
 			require.ErrorAs(t, tr.SendTo([]byte("x"), &net.UnixAddr{}), &bad)
 			require.ErrorAs(t, tr.SendTo([]byte("x"), &net.UnixAddr{Name: strings.Repeat("x", 200)}), &bad)
+			require.ErrorAs(t, tr.SendTo([]byte("x"), &net.UnixAddr{Name: to(tr).String() + "\x00x"}), &bad, "what is no path is not taken for another")
 		}
 		require.False(t, tr.IsClosing())
 		r.wantCalls(t, "a bad address is the caller's affair alone", "ConnectionMade")
@@ -865,6 +867,7 @@ func TestDatagramArguments(t *testing.T) {
 		{"not the network's family", "udp6", "127.0.0.1:0", "", nil},
 		{"an address of another machine", "udp4", "192.0.2.1:9", "", nil},
 		{"no such Unix socket", "unixgram", "", "/no/such/socket", nil},
+		{"no path of a socket", "unixgram", "", strings.Repeat("x", 200), &strand.DatagramOptions{Broadcast: true}},
 		{"bad water marks", "udp4", "127.0.0.1:0", "", &strand.DatagramOptions{TransportOptions: strand.TransportOptions{WriteBufferHigh: 1, WriteBufferLow: 2}}},
 	} {
 		_, _, err := strand.CreateDatagramEndpoint(ctx, test.network, test.local, test.remote, factory, test.opts)

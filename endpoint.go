@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"syscall"
 	"time"
+
+	"github.com/gostrand/strand/internal/dgram"
 )
 
 // DatagramOptions are the settings of CreateDatagramEndpoint and AttachPacket.
@@ -219,6 +221,9 @@ func (o *DatagramOptions) dial(ctx context.Context, network string, local net.Ad
 }
 
 func openUnixgram(ctx context.Context, local, remote string, o *DatagramOptions) (*datagramSocket, error) {
+	if _, ok := dgram.Path(remote); !ok && o.Broadcast && remote != "" {
+		return nil, wrongAddr(remote, notAPath)
+	}
 	if local != "" {
 		if err := removeStaleSocket(local); err != nil {
 			return nil, err
@@ -316,6 +321,9 @@ func (o *DatagramOptions) openPair(ctx context.Context, local, remote netip.Addr
 		network = "udp4"
 	}
 	if o.Broadcast {
+		if _, ok := dgram.FromAddrPort(remote); !ok {
+			return nil, wrongAddr(remote.String(), noSuchZone)
+		}
 		pc, err := o.listen(ctx, network, hostPort(local))
 		return &datagramSocket{PacketConn: pc, only: net.UDPAddrFromAddrPort(remote)}, err
 	}

@@ -49,7 +49,7 @@ func (e *endpoint) SendToAddrPort(p []byte, addr netip.AddrPort) error {
 	var to target
 	var err error
 	switch {
-	case !addr.IsValid():
+	case addr == (netip.AddrPort{}):
 		to, err = e.targetOf(nil)
 	case e.family == dgram.None:
 		to, err = e.foreignTarget(net.UDPAddrFromAddrPort(addr))
@@ -96,6 +96,12 @@ func isUDP(a *net.UDPAddr) bool {
 	return a.Port == int(uint16(a.Port)) && (size == 0 || size == net.IPv4len || size == net.IPv6len)
 }
 
+// What is wrong with an address.
+const (
+	noSuchZone = "no such zone"
+	notAPath   = "not a path of a socket"
+)
+
 func wrongAddr(addr, why string) error { return &net.AddrError{Err: why, Addr: addr} }
 
 func (e *endpoint) peerTarget() (target, error) {
@@ -114,7 +120,7 @@ func (e *endpoint) udpTarget(addr netip.AddrPort) (to target, err error) {
 	ip, ok := dgram.FromAddrPort(addr)
 	switch {
 	case !ok:
-		return to, wrongAddr(addr.String(), "no such zone")
+		return to, wrongAddr(addr.String(), noSuchZone)
 	case e.family == dgram.Unix:
 		return to, wrongAddr(addr.String(), "not an address of this endpoint's network")
 	case e.family == dgram.Inet4 && !ip.Is4():
@@ -126,15 +132,16 @@ func (e *endpoint) udpTarget(addr netip.AddrPort) (to target, err error) {
 	return to, nil
 }
 
-func (e *endpoint) unixTarget(path string) (to target, err error) {
+func (e *endpoint) unixTarget(name string) (to target, err error) {
+	path, ok := dgram.Path(name)
 	switch {
 	case e.family != dgram.Unix:
-		return to, wrongAddr(path, "not an address of this endpoint's network")
+		return to, wrongAddr(name, "not an address of this endpoint's network")
 	case e.only != nil && path == e.peer.addr.Path: // also of a peer that has no name
-	case path == "" || len(path) > dgram.MaxPath:
-		return to, wrongAddr(path, "not a path of a socket")
+	case !ok:
+		return to, wrongAddr(name, notAPath)
 	case e.only != nil:
-		return to, e.strange(path)
+		return to, e.strange(name)
 	}
 	to.addr.Path = path
 	return to, nil

@@ -183,7 +183,8 @@ type DatagramTransport interface {
 	// asyncio: sendto.
 	SendTo(p []byte, addr net.Addr) error
 
-	// SendToAddrPort is SendTo for UDP without an allocated address.
+	// SendToAddrPort is SendTo for UDP without an allocated address. The zero
+	// AddrPort stands for nil.
 	SendToAddrPort(p []byte, addr netip.AddrPort) error
 
 	// Abort is WriteTransport's.

@@ -69,7 +69,7 @@ func (f Family) put(sa *sockaddr, a *Addr) uint32 {
 
 // putPath writes a path, and returns how many bytes of un.Path are its own.
 func putPath(un *syscall.RawSockaddrUnix, path string) (n int) {
-	for n < len(path) && n < len(un.Path)-1 {
+	for n < len(path) && n < len(un.Path) {
 		un.Path[n] = int8(path[n])
 		n++
 	}
@@ -77,8 +77,11 @@ func putPath(un *syscall.RawSockaddrUnix, path string) (n int) {
 		un.Path[0] = 0 // an abstract name, which no zero ends
 		return n
 	}
-	un.Path[n] = 0
-	return n + 1
+	if n < len(un.Path) {
+		un.Path[n] = 0
+		n++
+	}
+	return n
 }
 
 func putPort(field *uint16, port uint16) {

@@ -2,7 +2,11 @@
 
 package dgram
 
-import "golang.org/x/sys/unix"
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
 
 // The calls of package unix do the same on every Unix, a datagram at a time; the
 // descriptors of the runtime's poller do not block. In builds for the race
@@ -25,26 +29,27 @@ func familyOf(fd uintptr) Family {
 	return None
 }
 
-// sockaddr converts an address that fits f.
-func (f Family) sockaddr(a *Addr) unix.Sockaddr {
+// sockaddr converts an address that fits f. It is package syscall's, because
+// package unix refuses the longest abstract names.
+func (f Family) sockaddr(a *Addr) syscall.Sockaddr {
 	switch f {
 	case Inet4:
-		return &unix.SockaddrInet4{Port: int(a.Port), Addr: [4]byte(a.IP[12:])}
+		return &syscall.SockaddrInet4{Port: int(a.Port), Addr: [4]byte(a.IP[12:])}
 	case Inet6:
-		return &unix.SockaddrInet6{Port: int(a.Port), Addr: a.inet6(), ZoneId: a.Scope}
+		return &syscall.SockaddrInet6{Port: int(a.Port), Addr: a.inet6(), ZoneId: a.Scope}
 	}
-	return &unix.SockaddrUnix{Name: a.Path}
+	return &syscall.SockaddrUnix{Name: a.Path}
 }
 
 // Send sends one datagram, to the connected peer if to is nil.
 func Send(f Family, fd uintptr, p []byte, to *Addr) error {
-	var sa unix.Sockaddr
+	var sa syscall.Sockaddr
 	if to != nil {
 		sa = f.sockaddr(to)
 	}
 	for {
-		_, err := unix.SendmsgN(int(fd), p, nil, sa, 0)
-		if err != unix.EINTR {
+		_, err := syscall.SendmsgN(int(fd), p, nil, sa, 0)
+		if err != syscall.EINTR {
 			return err
 		}
 	}

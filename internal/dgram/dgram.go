@@ -7,6 +7,8 @@ package dgram
 import (
 	"net"
 	"net/netip"
+	"runtime"
+	"strings"
 	"syscall"
 )
 
@@ -21,8 +23,21 @@ const (
 	Unix                // Unix datagrams
 )
 
-// MaxPath is the length of the longest name of a Unix socket.
-const MaxPath = len(syscall.RawSockaddrUnix{}.Path) - 1
+// maxPath is the room for the name of a Unix socket.
+const maxPath = len(syscall.RawSockaddrUnix{}.Path)
+
+// Path checks the name of a Unix socket, and returns it as an Addr has it. An
+// abstract name may be one longer than a path, which a zero ends, and hold zeros
+// itself. As in package net it begins with a zero or with "@".
+func Path(name string) (path string, ok bool) {
+	if name != "" && (name[0] == '@' || name[0] == 0) && runtime.GOOS == "linux" {
+		if name[0] == 0 {
+			name = "@" + name[1:]
+		}
+		return name, len(name) <= maxPath
+	}
+	return name, name != "" && len(name) < maxPath && strings.IndexByte(name, 0) < 0
+}
 
 // maxSize is the size of a receive buffer: more than any datagram. UDP has 16
 // bits for the length; a Unix datagram is limited by the sender's buffer, and
