@@ -311,7 +311,7 @@ func lookup(ctx context.Context, r *net.Resolver, network, address string) ([]ne
 	if host == "" {
 		host = "localhost"
 	}
-	ips, err := r.LookupNetIP(ctx, "ip"+network[len("tcp"):], host)
+	ips, err := lookupHost(ctx, r, "ip"+network[len("tcp"):], host)
 	if err != nil {
 		return nil, err
 	}
@@ -326,6 +326,15 @@ func lookup(ctx context.Context, r *net.Resolver, network, address string) ([]ne
 		return nil, &net.DNSError{Err: "no suitable address", Name: host, IsNotFound: true}
 	}
 	return addrs, nil
+}
+
+// lookupHost is LookupNetIP that keeps the zone of a literal address: without it
+// a link-local address is good for nothing.
+func lookupHost(ctx context.Context, r *net.Resolver, network, host string) ([]netip.Addr, error) {
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Zone() != "" && network != "ip4" {
+		return []netip.Addr{ip}, nil
+	}
+	return r.LookupNetIP(ctx, network, host)
 }
 
 // interleave puts the first n addresses of the first family in front and then

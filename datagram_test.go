@@ -868,6 +868,7 @@ func TestDatagramArguments(t *testing.T) {
 		{"an address of another machine", "udp4", "192.0.2.1:9", "", nil},
 		{"no such Unix socket", "unixgram", "", "/no/such/socket", nil},
 		{"no path of a socket", "unixgram", "", strings.Repeat("x", 200), &strand.DatagramOptions{Broadcast: true}},
+		{"no such zone", "udp6", "", "[fe80::1%nowhere]:9", &strand.DatagramOptions{Broadcast: true}},
 		{"bad water marks", "udp4", "127.0.0.1:0", "", &strand.DatagramOptions{TransportOptions: strand.TransportOptions{WriteBufferHigh: 1, WriteBufferLow: 2}}},
 	} {
 		_, _, err := strand.CreateDatagramEndpoint(ctx, test.network, test.local, test.remote, factory, test.opts)

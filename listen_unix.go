@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/gostrand/strand/internal/dgram"
 )
 
 // boundSocket is a socket that is bound and does not listen yet, which package
@@ -92,7 +94,11 @@ func sockaddrOf(network, address string) (int, unix.Sockaddr, error) {
 		copy(sa.Addr[:], ip)
 		return unix.AF_INET, sa, nil
 	}
-	sa := &unix.SockaddrInet6{Port: tcp.Port}
+	zoned, ok := dgram.FromAddrPort(tcp.AddrPort())
+	if !ok {
+		return 0, nil, wrongAddr(address, noSuchZone)
+	}
+	sa := &unix.SockaddrInet6{Port: tcp.Port, ZoneId: zoned.Scope}
 	copy(sa.Addr[:], tcp.IP.To16())
 	return unix.AF_INET6, sa, nil
 }
