@@ -38,7 +38,7 @@ type endpoint struct {
 	more        bool  // there may be more than batch holds
 	behind      error // came behind the datagrams of batch
 	peers       peerCache
-	failures    int // of receiving, since the last datagram
+	failures    int // of receiving in a row, none of which had to be waited for
 
 	out      dgram.Queue[target] // mu
 	collect  collector           // mu
@@ -47,6 +47,7 @@ type endpoint struct {
 	dropped  int                 // mu; errors that were one too many, since the last such call
 	telling  bool                // mu; somebody is about to tell them
 	timedOut bool                // mu; the last WriteTo met a deadline
+	rest     *time.Timer         // mu; nil, or opens the gate again: see backOff
 }
 
 // newEndpoint takes pc over. The caller starts run.
@@ -79,9 +80,13 @@ func (e *endpoint) protocol() BaseProtocol { return *e.proto.Load() }
 
 func (e *endpoint) prepare() bool { return true }
 
-func (e *endpoint) heldLocked() (held, busy bool) { return false, false }
+func (e *endpoint) heldLocked() (held, busy bool) { return e.rest != nil, false }
 
-func (e *endpoint) endDecidedLocked() {}
+func (e *endpoint) endDecidedLocked() {
+	if e.rest != nil {
+		e.rest.Stop()
+	}
+}
 
 func (e *endpoint) winding() {}
 
@@ -153,6 +158,7 @@ func (e *endpoint) receiveBatch(fd uintptr) bool {
 	// While several were worked on, more have come: to look is cheaper than to
 	// wait.
 	e.batch, e.next, e.count, e.more, e.behind = b, 0, n, more || n > 1, err
+	e.failures = 0
 	if n > 1 {
 		e.startCollecting()
 	}
@@ -205,11 +211,13 @@ func (e *endpoint) deliverDebug(p DatagramProtocol, data []byte, from net.Addr) 
 func (e *endpoint) receiveFailed(err error) bool {
 	switch err {
 	case syscall.EAGAIN:
+		e.failures = 0
 		return false
 	case syscall.EBADF, syscall.ENOTSOCK, syscall.EINVAL, syscall.EFAULT: // they would come again and again
 		e.fail(e.opError("read", err))
 	default:
 		e.receiveError(err)
+		e.backOff()
 	}
 	return true
 }
@@ -239,10 +247,17 @@ func (e *endpoint) readConn(p []byte) (n int, from net.Addr, err error) {
 	if !e.enterConn(false) {
 		return 0, nil, os.ErrDeadlineExceeded
 	}
+	var start time.Time
+	if e.failures > 0 {
+		start = time.Now()
+	}
 	if udp, ok := e.conn.(*net.UDPConn); ok {
 		n, from, err = e.readUDP(udp, p)
 	} else {
 		n, from, err = e.conn.ReadFrom(p)
+	}
+	if e.failures > 0 && time.Since(start) >= minAcceptDelay {
+		e.failures = 0
 	}
 	if woken := e.leaveConn(err); !woken && errors.Is(err, os.ErrDeadlineExceeded) {
 		e.backOff() // not our deadline, and the next ReadFrom may meet it again
@@ -292,26 +307,27 @@ func (e *endpoint) takeInTurn(data []byte, from net.Addr, err error) {
 	}
 }
 
-// backOff waits a little before the next try if there were many failures in a
-// row: a conn that is broken for good would keep a processor busy.
+// backOff shuts the gate for a while if there were many failures in a row: a
+// descriptor that is broken for good would keep a processor busy. Errors that
+// come now and then, such as refusals, hold up nothing.
 func (e *endpoint) backOff() {
 	if e.failures++; e.failures <= 16 {
 		return
 	}
 	delay := min(minAcceptDelay<<min(e.failures-17, 10), maxAcceptDelay)
 	e.mu.Lock()
-	if e.life.isClosing() {
-		e.mu.Unlock()
-		return
+	defer e.mu.Unlock()
+	if !e.life.isClosing() {
+		e.rest = time.AfterFunc(delay, e.rested)
+		e.setGateLocked()
 	}
-	timer := time.AfterFunc(delay, e.wakeReader) // under the lock: not before the reader waits
-	e.parkLocked()
-	timer.Stop()
 }
 
-func (e *endpoint) wakeReader() {
+func (e *endpoint) rested() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.rest = nil
+	e.setGateLocked()
 	if e.parked != nil {
 		e.wakeReaderLocked()
 	}

@@ -223,6 +223,31 @@ func TestDatagramConnThatTimesOut(t *testing.T) {
 	})
 }
 
+// DG-10: errors that come one by one, as those of a peer that is away for long,
+// hold up nothing, however many they are.
+func TestDatagramErrorsNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn, peer := strandtest.PacketPipe(0)
+		defer peer.Close()
+		reads := 0
+		r := newDatagramRecorder()
+		start := time.Now()
+		tr, _, err := strand.AttachPacket(context.Background(), &oddPacket{PacketConn: conn, read: func(p []byte) (int, error) {
+			time.Sleep(100 * time.Millisecond)
+			if reads++; reads <= 50 {
+				return 0, syscall.ECONNREFUSED
+			}
+			return copy(p, "back"), nil
+		}}, func() *datagramRecorder { return r }, nil)
+		require.NoError(t, err)
+		r.awaitPackets(t, 1)
+		require.Equal(t, 51*100*time.Millisecond, time.Since(start))
+		require.Len(t, r.awaitErrors(t, 50), 50)
+		tr.Abort()
+		<-tr.Done()
+	})
+}
+
 // A deadline that somebody else has set costs no datagram.
 func TestDatagramForeignDeadline(t *testing.T) {
 	k := datagramKinds[0]
