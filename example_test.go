@@ -172,7 +172,7 @@ func ExampleServer_Shutdown() {
 		fmt.Println(err)
 	}
 
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	fmt.Println("Shutdown:", server.Shutdown(ctx))
 

@@ -126,7 +126,7 @@ func untilLine(r *bufio.Reader, last string) io.Reader {
 }
 
 func TestProxy(t *testing.T) {
-	echo, stopEcho := start(t, "tcp-echo-server", "-addr", "127.0.0.1:0")
+	echo, stopEcho := start(t, "tcp-echo-server", "-addr", own)
 	addr, stop := start(t, "tcp-proxy", "-addr", "127.0.0.1:0", "-to", echo)
 	c := dial(t, addr)
 	message := strings.Repeat("through the proxy ", 100_000)

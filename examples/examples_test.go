@@ -22,10 +22,14 @@ import (
 	"go.uber.org/goleak"
 
 	_ "github.com/gostrand/strand" // a change of it is to run these tests again
+	"github.com/gostrand/strand/internal/testkit"
 )
 
 // patience bounds what a broken program may take.
-const patience = time.Minute
+const patience = 3 * time.Minute
+
+// own is where servers listen whose ports nobody is to take when they have ended.
+var own = testkit.OwnHost() + ":0"
 
 // bin is the directory of the programs, which TestMain builds.
 var bin string
@@ -132,7 +136,7 @@ func TestEveryProgramIsDescribed(t *testing.T) {
 }
 
 func TestEchoServerAndClient(t *testing.T) {
-	addr, stop := start(t, "tcp-echo-server", "-addr", "127.0.0.1:0")
+	addr, stop := start(t, "tcp-echo-server", "-addr", own)
 	require.Equal(t, "sent: \"Hello World!\"\nreceived: \"Hello World!\"\n", output(t, "tcp-echo-client", "-addr", addr))
 	require.Equal(t, "sent: \"\"\nreceived: \"\"\n", output(t, "tcp-echo-client", "-addr", addr, "-message", ""))
 	stop()

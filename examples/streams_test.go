@@ -26,7 +26,7 @@ func wantFailure(t *testing.T, why, name string, args ...string) {
 }
 
 func TestStreamsEchoServerAndClient(t *testing.T) {
-	addr, stop := start(t, "streams-echo-server", "-addr", "127.0.0.1:0")
+	addr, stop := start(t, "streams-echo-server", "-addr", own)
 	roundTrip(t, "tcp", addr)
 	require.Equal(t, "sent: \"Hello World!\"\nreceived: \"Hello World!\"\n", output(t, "streams-echo-client", "-addr", addr))
 	require.Equal(t, "sent: \"\"\nreceived: \"\"\n", output(t, "streams-echo-client", "-addr", addr, "-message", ""))

@@ -9,7 +9,7 @@ import (
 )
 
 func TestUDPEchoServerAndClient(t *testing.T) {
-	addr, stop := start(t, "udp-echo-server", "-addr", "127.0.0.1:0")
+	addr, stop := start(t, "udp-echo-server", "-addr", own)
 	require.Equal(t, "sent: \"Hello World!\"\nreceived: \"Hello World!\"\n", output(t, "udp-echo-client", "-addr", addr))
 	require.Equal(t, "sent: \"\"\nreceived: \"\"\n", output(t, "udp-echo-client", "-addr", addr, "-message", ""))
 	stop()

@@ -98,7 +98,7 @@ func abortWithTest(t testing.TB, tr strand.Transport) {
 }
 
 // AwaitDone waits until ConnectionLost of a transport has returned. It fails
-// the test if that takes more than 30 s, in a synctest bubble a year. It must
+// the test if that takes more than a minute, in a synctest bubble a year. It must
 // not be called from a callback.
 func AwaitDone(t testing.TB, tr strand.BaseTransport) {
 	t.Helper()

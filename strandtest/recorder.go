@@ -21,7 +21,7 @@ func patience() time.Duration {
 	if time.Now().Year() < 2020 {
 		return 365 * 24 * time.Hour
 	}
-	return 30 * time.Second
+	return time.Minute
 }
 
 // Recorder is a Protocol that notes its callbacks, and then runs the hook that
@@ -155,7 +155,7 @@ func (r *Recorder) Lost() error {
 
 // Await blocks until cond is true, which is asked after each callback and must
 // not call methods of r other than through its argument. It fails the test if
-// that takes more than 30 s, in a synctest bubble a year.
+// that takes more than a minute, in a synctest bubble a year.
 func (r *Recorder) Await(t testing.TB, what string, cond func(calls []string, received int) bool) {
 	t.Helper()
 	timeout := time.NewTimer(patience())

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	attempts = 5 // a datagram may be lost, and so may the answer
+	attempts = 10 // a datagram may be lost, and so may the answer
 	patience = time.Second
 )
 

@@ -3,9 +3,11 @@
 package testkit
 
 import (
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +18,7 @@ import (
 
 // Patience is how long a test waits for what has to come. It is a bound for a
 // broken build, never a measure: no test passes because it ran out.
-const Patience = 20 * time.Second
+const Patience = time.Minute
 
 // Await waits for a channel to be closed or to have something.
 func Await[T any](t testing.TB, what string, ch <-chan T) T {
@@ -30,6 +32,17 @@ func Await[T any](t testing.TB, what string, ch <-chan T) T {
 		t.Fatalf("never happened: %s", what)
 		panic("unreachable")
 	}
+}
+
+// OwnHost is a loopback address at which no other process listens, its own tests
+// among them: there nobody takes a port that a test has given up before the test
+// has looked at it again. Most systems have only 127.0.0.1.
+func OwnHost() string {
+	if runtime.GOOS != "linux" {
+		return "127.0.0.1"
+	}
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d", 64|pid>>16&63, pid>>8&255, pid&255)
 }
 
 // SocketPair returns the two ends of a connection, which are closed with the
