@@ -34,9 +34,9 @@ func TestOracle(t *testing.T) {
 			"golden traces are recorded from CPython %s; name one in %s", goldenVersion, pythonVariable)
 		mode = "--record"
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, python, "oracle.py", mode, scenarios).CombinedOutput()
+	out, err := exec.CommandContext(ctx, python, "oracle.py", "--timeout", "60", mode, scenarios).CombinedOutput()
 	t.Logf("%s", lastLine(out))
 	require.NoError(t, err, "%s", out)
 }

@@ -323,7 +323,7 @@ func (r *Run) ends() error {
 	for _, c := range r.snapshot() {
 		switch {
 		case r.board.count(c.name+".made") == 0:
-		case r.scenario.Leave != "open":
+		case r.scenario.Leave != "open" || c.transport.IsClosing(): // then the end is only late
 			if err := r.lost(c); err != nil {
 				return err
 			}
