@@ -31,7 +31,7 @@ func requireMistakes(t *testing.T, mistakes []mistake) {
 			err := m.call()
 			require.Error(t, err)
 			require.ErrorContains(t, err, m.want)
-			require.Equal(t, before, openDescriptors(t), "nothing is left open")
+			requireDescriptors(t, before, "nothing is left open")
 		})
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gostrand/strand"
+	"github.com/gostrand/strand/internal/testkit"
 )
 
 // settle gives what is already on its way the time to arrive: some round trips
@@ -266,7 +267,7 @@ func served(t testing.TB, r *recorder, opts *strand.ServerOptions) (*strand.Serv
 
 // Law 8: the address is free again in ConnectionLost.
 func TestListenAgainInConnectionLost(t *testing.T) {
-	ours, _ := tcpPair(t)
+	ours, _ := testkit.SocketPair(t, "tcp", ownHost+":0")
 	var err error
 	r := newRecorder()
 	r.onLost = func(error) {
@@ -310,7 +311,7 @@ func TestLostIsNotNestedInFailingWrite(t *testing.T) {
 	r.onMade = func(tr strand.Transport) {
 		tr.PauseReading()
 		reset(t, peer)
-		_, failed = tr.Write([]byte("x"))
+		failed = writeUntilError(t, tr)
 		assert.True(t, tr.IsClosing(), "from the moment the error is met")
 	}
 	attach(t, ours, r, nil)

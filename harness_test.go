@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +29,9 @@ const (
 	rounds       = testkit.Rounds
 	raceDetector = testkit.Race
 )
+
+// ownHost is a loopback address that is ours alone.
+var ownHost = testkit.OwnHost()
 
 // recorder is a Protocol that notes every callback as a line of text. The hooks
 // run inside the callbacks; set them before the connection is made.
@@ -346,6 +351,20 @@ func readAll(t testing.TB, peer net.Conn) []byte {
 	b, err := io.ReadAll(peer)
 	require.NoError(t, err)
 	return b
+}
+
+// requireDescriptors checks that no descriptor is open that was not before. One that
+// is still being closed is waited for, but not the garbage collector, which would
+// close what was forgotten. Fewer are no mistake: the collector may have closed
+// those of an earlier test.
+func requireDescriptors(t testing.TB, before int, why ...any) {
+	t.Helper()
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	open := openDescriptors(t)
+	for start := time.Now(); open > before && time.Since(start) < patience; open = openDescriptors(t) {
+		runtime.Gosched()
+	}
+	require.LessOrEqual(t, open, before, why...)
 }
 
 // openDescriptors counts this process's descriptors.

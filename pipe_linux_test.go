@@ -154,5 +154,5 @@ func TestPipePtyDescriptors(t *testing.T) {
 		await(t, "the end", tr.Done())
 		require.NoError(t, master.Close())
 	}
-	require.Equal(t, before, openDescriptors(t))
+	requireDescriptors(t, before)
 }

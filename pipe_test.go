@@ -322,7 +322,7 @@ func TestPipeRefused(t *testing.T) {
 	for _, f := range []*os.File{regular, directory, r, w} {
 		requireOpenFile(t, f)
 	}
-	require.Equal(t, before+5, openDescriptors(t), "those, and the other end of the closed one")
+	requireDescriptors(t, before+5, "those, and the other end of the closed one")
 }
 
 // RP-02: no more than 256 KiB at a time.
@@ -635,7 +635,7 @@ func TestPipeDescriptors(t *testing.T) {
 				peerW.Close()
 				peerR.Close()
 			}
-			require.Equal(t, before, openDescriptors(t))
+			requireDescriptors(t, before)
 		})
 	}
 }

@@ -651,5 +651,5 @@ func TestNoDescriptorIsLeft(t *testing.T) {
 		r.awaitLost(t)
 		peer.Close()
 	}
-	require.Equal(t, before, openDescriptors(t))
+	requireDescriptors(t, before)
 }

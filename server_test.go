@@ -50,9 +50,10 @@ func serve(t testing.TB, network, address string, opts *strand.ServerOptions, se
 	return &testServer{s, made}
 }
 
+// serveTCP serves at an address whose ports nobody takes when it is closed.
 func serveTCP(t testing.TB, opts *strand.ServerOptions, setup func(r *recorder)) *testServer {
 	t.Helper()
-	return serve(t, "tcp", "127.0.0.1:0", opts, setup)
+	return serve(t, "tcp", ownHost+":0", opts, setup)
 }
 
 // serveStill is a server over a Unix socket, which takes nothing more once it is
@@ -763,9 +764,7 @@ func serveBothWildcards(t testing.TB, delay bool) (six, four *testServer) {
 // SV-16: an address can be bound again at once, although connections of it are
 // in TIME_WAIT.
 func TestReuseAddress(t *testing.T) {
-	const own = "127.0.0.9" // whose ports nobody else takes meanwhile
-	skipWithoutLoopbacks(t)
-	s := serve(t, "tcp", own+":0", nil, nil)
+	s := serveTCP(t, nil, nil)
 	addr := s.addr()
 	client, r := s.connect(t)
 	r.transport().Close() // the side that closes first has TIME_WAIT
@@ -818,7 +817,7 @@ func TestBindFailure(t *testing.T) {
 			require.ErrorIs(t, err, syscall.EADDRINUSE)
 			require.ErrorContains(t, err, taken.addr().String())
 			require.Nil(t, s)
-			require.Equal(t, before, openDescriptors(t))
+			requireDescriptors(t, before)
 		})
 	}
 }
@@ -843,7 +842,7 @@ func TestAddressNotAvailable(t *testing.T) {
 			require.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
 			require.ErrorContains(t, err, "198.51.100.1")
 			require.ErrorContains(t, err, "203.0.113.1", "every address is named")
-			require.Equal(t, before, openDescriptors(t))
+			requireDescriptors(t, before)
 		})
 	}
 }

@@ -1217,5 +1217,5 @@ func TestTLSDescriptors(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	require.NoError(t, server.Wait(ctx))
-	require.LessOrEqual(t, openDescriptors(t), before)
+	requireDescriptors(t, before)
 }

@@ -64,7 +64,7 @@ func TestOpenConnection(t *testing.T) {
 
 // SS-01.
 func TestOpenConnectionFails(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", testkit.OwnHost()+":0")
 	require.NoError(t, err)
 	ln.Close()
 	r, w, err := streams.OpenConnection(within(t), "tcp", ln.Addr().String(), nil)
