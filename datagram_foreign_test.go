@@ -131,10 +131,11 @@ func inGoroutine(t testing.TB, fn func()) {
 // A SetReadDeadline that panics does so in a goroutine of its own, the timer's.
 func TestOddPacketConnAndTimer(t *testing.T) {
 	k := datagramKinds[0]
-	r := newDatagramRecorder()
-	conn := &oddPacket{PacketConn: k.socket(t), deadline: func(time.Time) error { panic("odd") }}
+	conn := func() net.PacketConn {
+		return &oddPacket{PacketConn: k.socket(t), deadline: func(time.Time) error { panic("odd") }}
+	}
 	opts := strand.TransportOptions{Logger: quiet, IdleTimeout: time.Millisecond}
-	attachPacket(t, conn, k, r, &strand.DatagramOptions{TransportOptions: opts})
+	r := idleDatagrams(t, conn, &strand.DatagramOptions{TransportOptions: opts})
 	var timeout *strand.TimeoutError
 	require.ErrorAs(t, r.awaitLost(t), &timeout, "the first cause wins")
 }
