@@ -271,14 +271,15 @@ func (s *stream) unwatched() bool { return s.noRead() && !s.pipe.watch }
 // was closed.
 func (s *stream) isPtyEnd(err error) bool { return s.kind == sockio.File && err == syscall.EIO }
 
-// watchReader ends a write pipe whose reader has gone away (WP-03).
+// watchReader ends a write pipe whose reader has gone away (WP-03). Only what is
+// still held is lost: a writer that has just sent the last byte has not gone yet.
 func (s *stream) watchReader(fd uintptr) bool {
 	if !sockio.PeerGone(fd) {
 		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pendingLocked() {
+	if s.out.Len() > 0 {
 		s.endLocked(s.opError("write", syscall.EPIPE))
 	} else {
 		s.endLocked(nil)
