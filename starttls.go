@@ -40,28 +40,33 @@ var errUpgrading = errors.New("strand: StartTLS is already running")
 // is an error until the handshake is over, and begins TLS inside TLS afterwards.
 // asyncio: loop.start_tls.
 func StartTLS(t Transport, opts *TLSOptions, done func(error)) error {
+	_, err := startTLS(t, opts, done)
+	return err
+}
+
+func startTLS(t Transport, opts *TLSOptions, done func(error)) (*upgrade, error) {
 	s, ok := t.(*stream)
 	if !ok || s.pipe != nil {
-		return fmt.Errorf("strand: StartTLS on a %T: %w", t, errors.ErrUnsupported)
+		return nil, fmt.Errorf("strand: StartTLS on a %T: %w", t, errors.ErrUnsupported)
 	}
 	if opts == nil {
 		opts = new(TLSOptions)
 	}
 	set, err := opts.resolve(opts.ServerSide, "")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.life.refusal(s.transfer != nil); err != nil {
-		return err
+		return nil, err
 	}
 	if s.upgradingLocked() {
-		return errUpgrading
+		return nil, errUpgrading
 	}
 	s.beginLocked(set, done)
 	s.wakeReaderLocked()
-	return nil
+	return s.sec.up, nil
 }
 
 // StartTLSWait is StartTLS and the wait for its end. It must not be called
@@ -69,7 +74,8 @@ func StartTLS(t Transport, opts *TLSOptions, done func(error)) error {
 // aborted and the context's cause returned. asyncio: loop.start_tls.
 func StartTLSWait(ctx context.Context, t Transport, opts *TLSOptions) error {
 	done := make(chan error, 1)
-	if err := StartTLS(t, opts, func(err error) { done <- err }); err != nil {
+	up, err := startTLS(t, opts, func(err error) { done <- err })
+	if err != nil {
 		return err
 	}
 	select {
@@ -77,9 +83,7 @@ func StartTLSWait(ctx context.Context, t Transport, opts *TLSOptions) error {
 		return err
 	case <-ctx.Done():
 	}
-	if s := t.(*stream); s.wantsUpgrade() {
-		s.fail(context.Cause(ctx))
-	}
+	t.(*stream).giveUp(up, context.Cause(ctx))
 	return <-done
 }
 
@@ -105,7 +109,9 @@ func (s *stream) beginLocked(set *tlsSettings, done func(error)) {
 		l.conn = tls.Client(l.wire, set.config)
 	}
 	up := &upgrade{layer: l, done: done}
-	up.limit = time.AfterFunc(set.handshake, func() { s.upgradeTimeout(up) })
+	up.limit = time.AfterFunc(set.handshake, func() {
+		s.giveUp(up, &TimeoutError{Op: "handshake", After: set.handshake})
+	})
 	s.sec.up = up
 	s.setGateLocked()
 }
@@ -134,11 +140,12 @@ func (c *security) earlyLocked() int {
 	return c.up.early.Len()
 }
 
-func (s *stream) upgradeTimeout(up *upgrade) {
+// giveUp ends the connection because of cause, unless the handshake is over.
+func (s *stream) giveUp(up *upgrade, cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sec.up == up {
-		s.endLocked(&TimeoutError{Op: "handshake", After: up.layer.set.handshake})
+		s.endLocked(cause)
 	}
 }
 

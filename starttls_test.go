@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -423,6 +424,36 @@ func TestStartTLSCancel(t *testing.T) {
 		require.Equal(t, why, strand.StartTLSWait(ctx, tr, clientTLS()))
 		require.Equal(t, why, r.awaitLost(t))
 		r.wantCalls(t, "TS-05", "ConnectionMade", "ConnectionLost changed my mind")
+	})
+}
+
+// lateContext has ended, and says why only after something has happened.
+type lateContext struct {
+	context.Context
+	before func()
+}
+
+func (c lateContext) Value(key any) any {
+	c.before()
+	return c.Context.Value(key)
+}
+
+// TS-05: a handshake that is over before the cancelled wait gives it up has come
+// to a good end, and the connection goes on.
+func TestStartTLSCancelledTooLate(t *testing.T) {
+	eachKind(t, func(t *testing.T, k kind) {
+		r := newRecorder()
+		tr, peer := connected(t, k, r, nil)
+		cancelled, cancel := context.WithCancel(context.Background())
+		client := clientTLSConn(peer)
+		ctx := lateContext{cancelled, sync.OnceFunc(func() {
+			require.NoError(t, client.Handshake())
+			send(t, client, "hello")
+			r.awaitData(t, 5)
+		})}
+		cancel()
+		require.NoError(t, strand.StartTLSWait(ctx, tr, serverTLS()))
+		require.False(t, tr.IsClosing())
 	})
 }
 
