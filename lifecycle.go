@@ -49,6 +49,7 @@ type lifecycle struct {
 	sawEOF  bool  // EOFReceived was called
 	aborted bool  // the end came by Abort
 	cause   error // why the connection ended; set with phase ended, nil for a clean end
+	failure error // it has failed while something is still to go out: the cause, whatever ends it
 }
 
 // advance moves to a later phase and reports whether it did.
@@ -73,12 +74,25 @@ func (l *lifecycle) close(pending bool) bool {
 	return l.end(nil)
 }
 
+// closeFailed begins an end whose cause is known, and which waits for output all
+// the same. It reports whether anything changed.
+func (l *lifecycle) closeFailed(failure error) bool {
+	if !l.advance(closing) {
+		return false
+	}
+	l.failure = failure
+	return true
+}
+
 // end decides the end and fixes its cause. It reports whether this call did.
 func (l *lifecycle) end(cause error) bool {
 	if !l.advance(ended) {
 		return false
 	}
 	l.cause = cause
+	if l.failure != nil {
+		l.cause = l.failure
+	}
 	return true
 }
 

@@ -129,7 +129,7 @@ func (s *stream) upgradingLocked() bool { return s.sec != nil && s.sec.up != nil
 func (s *stream) wantsUpgrade() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.upgradingLocked() && s.sec.failed == nil && s.life.phase < ended
+	return s.upgradingLocked() && s.life.failure == nil && s.life.phase < ended
 }
 
 // earlyLocked is the number of bytes that wait for the end of a handshake.
@@ -175,6 +175,7 @@ func (s *stream) doUpgrade() bool {
 func (s *stream) handshake(l *tlsLayer) error {
 	s.sec.blocking, s.sec.pastGate = true, true
 	defer func() { s.sec.blocking, s.sec.pastGate = false, false }()
+	s.shake(true)
 	err := l.conn.Handshake()
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF // the peer went away in the middle (TL-04)
@@ -185,12 +186,30 @@ func (s *stream) handshake(l *tlsLayer) error {
 	return nil
 }
 
+// shake notes whether the handshake computes or waits for the peer, and reports
+// whether it may go on. If it computes it may be about to fail, and to tell the
+// peer with an alert. That is the first cause then, and not the alert which did
+// not get through; so an error of output counts when it is known that the
+// handshake has not failed by itself.
+func (s *stream) shake(computes bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sec.shaking = computes
+	if !computes && s.sec.broken != nil {
+		s.endLocked(s.sec.broken)
+	}
+	return s.life.phase < ended
+}
+
 // install puts the new layer into use: what was written meanwhile goes first.
 // It returns false if the connection has ended before.
 func (s *stream) install(up *upgrade) bool {
 	l := up.layer
 	s.sec.encrypt.Lock()
 	defer s.sec.encrypt.Unlock()
+	if !s.shake(false) {
+		return false
+	}
 	s.mu.Lock()
 	if s.life.phase >= ended {
 		s.mu.Unlock()
@@ -233,11 +252,11 @@ func (s *stream) handshakeFailed(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sec.up.early.Reset()
-	if !s.life.advance(closing) {
+	s.sec.shaking = false
+	if !s.life.closeFailed(err) {
 		s.endLocked(err)
 		return
 	}
-	s.sec.failed = err
 	s.limitsLocked().startClose()
 	s.flushedLocked()
 }

@@ -122,7 +122,8 @@ func (s *stream) heldLocked() (held, busy bool) {
 }
 
 func (s *stream) flushOutputLocked() (pending bool) {
-	return s.pendingLocked() || s.sec != nil && s.sec.top != nil // over TLS there is a goodbye to send
+	c := s.sec // over TLS there is a goodbye to send
+	return s.pendingLocked() || c != nil && (c.top != nil || c.broken != nil)
 }
 
 func (s *stream) dropOutputLocked() { s.out.Reset() }

@@ -24,7 +24,8 @@ type security struct {
 
 	top      *tlsLayer // the stream's mu; the layer that user data pass through, nil during the first handshake
 	up       *upgrade  // the stream's mu; the handshake that runs or is to run
-	failed   error     // the stream's mu; why the handshake failed: the end, once the alert is out
+	shaking  bool      // the stream's mu; a handshake computes, and does not wait for the peer
+	broken   error     // the stream's mu; output has failed meanwhile
 	peerDone bool      // the stream's mu; the peer has said goodbye, or is gone
 	saidBye  bool      // the stream's mu; our close_notify is sent, or queued
 	saying   bool      // the stream's mu; from now on crypto/tls sends nothing else
@@ -258,8 +259,8 @@ func (s *stream) goodbyeEncrypting() {
 // goodbye.
 func (s *stream) shutLocked() {
 	switch {
-	case s.sec.failed != nil || s.sec.top == nil:
-		s.endLocked(s.sec.failed)
+	case s.life.failure != nil || s.sec.broken != nil || s.sec.top == nil:
+		s.endLocked(s.sec.broken)
 	case !s.sec.saidBye:
 	case s.sec.peerDone:
 		s.endLocked(nil)

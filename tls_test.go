@@ -192,6 +192,133 @@ func TestTLSHandshakeFails(t *testing.T) {
 	}
 }
 
+// oldHello is the ClientHello of a client that speaks no version we do.
+func oldHello(t testing.TB) []byte {
+	t.Helper()
+	ours, peer := net.Pipe()
+	defer ours.Close()
+	o := clientTLS()
+	o.Config.ServerName, o.Config.MaxVersion = o.ServerName, tls.VersionTLS12
+	go tls.Client(peer, o.Config).Handshake()
+	hello := make([]byte, 16<<10)
+	n, err := ours.Read(hello)
+	require.NoError(t, err)
+	return hello[:n]
+}
+
+// TL-02: why a handshake failed is told, also if the alert for the peer does not
+// get through: to one that has reset the connection, or that takes nothing until
+// a limit or the program ends the connection.
+func TestTLSHandshakeFailsUnheard(t *testing.T) {
+	hello := string(oldHello(t))
+	secure := func() *strand.TLSOptions {
+		o := serverTLS()
+		o.Config.MinVersion = tls.VersionTLS13
+		return o
+	}
+	const why = "unsupported versions"
+	t.Run("reset", func(t *testing.T) {
+		eachKind(t, func(t *testing.T, k kind) {
+			ours, peer := k.pair(t)
+			mustSend(t, peer, hello)
+			if k.name == "unix" {
+				peer.Close()
+			} else {
+				reset(t, peer)
+			}
+			_, _, err := strand.Attach(context.Background(), ours, newRecorder, &strand.AttachOptions{TLS: secure()})
+			require.ErrorContains(t, err, why)
+		})
+	})
+	// stuck is a conn that does not get rid of the alert.
+	stuck := func(t *testing.T) (conn *oddConn, peer net.Conn, sending chan struct{}) {
+		ours, peer := tcpPair(t)
+		sending = make(chan struct{})
+		closed := make(chan struct{})
+		conn = &oddConn{Conn: ours}
+		conn.write = func([]byte) (int, error) {
+			close(sending)
+			<-closed
+			return 0, net.ErrClosed
+		}
+		conn.close = func() error { close(closed); return nil }
+		return conn, peer, sending
+	}
+	t.Run("CloseTimeout", func(t *testing.T) {
+		conn, peer, _ := stuck(t)
+		mustSend(t, peer, hello)
+		o := &strand.AttachOptions{TLS: secure()}
+		o.CloseTimeout = time.Millisecond
+		_, _, err := strand.Attach(context.Background(), conn, newRecorder, o)
+		require.ErrorContains(t, err, why)
+	})
+	t.Run("Abort", func(t *testing.T) {
+		conn, peer, sending := stuck(t)
+		r := newRecorder()
+		done := make(chan error, 1)
+		r.onMade = func(tr strand.Transport) {
+			require.NoError(t, strand.StartTLS(tr, secure(), func(err error) { done <- err }))
+		}
+		tr := attach(t, conn, r, nil)
+		mustSend(t, peer, hello)
+		await(t, "the alert", sending)
+		require.Eventually(t, tr.IsClosing, patience, time.Millisecond, "no callback tells")
+		tr.Abort() // CL-06
+		require.ErrorContains(t, await(t, "done", done), why)
+		require.ErrorContains(t, r.awaitLost(t), why)
+	})
+	t.Run("HandshakeTimeout", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ours, peer := net.Pipe() // which waits for a reader
+			defer peer.Close()
+			go peer.Write([]byte(hello))
+			o := &strand.AttachOptions{TLS: secure()}
+			o.CloseTimeout = -1
+			_, _, err := strand.Attach(context.Background(), ours, newRecorder, o)
+			require.ErrorContains(t, err, why)
+		})
+	})
+}
+
+// CL-07: output that fails while a handshake computes is the end nevertheless, if
+// the handshake itself has nothing to complain of, and if Close comes meanwhile.
+func TestTLSOutputFailsDuringHandshake(t *testing.T) {
+	t.Run("its own", func(t *testing.T) {
+		ours, _ := tcpPair(t)
+		conn := &oddConn{Conn: ours, write: func([]byte) (int, error) { return 0, syscall.EPIPE }}
+		_, _, err := strand.Attach(context.Background(), conn, newRecorder, &strand.AttachOptions{TLS: clientTLS()})
+		require.ErrorIs(t, err, syscall.EPIPE)
+	})
+	for _, closes := range []bool{false, true} {
+		t.Run(fmt.Sprintf("before it, closes %v", closes), func(t *testing.T) {
+			ours, peer := tcpPair(t)
+			fail := make(chan struct{})
+			conn := &oddConn{Conn: ours, write: func([]byte) (int, error) {
+				<-fail
+				return 0, syscall.EPIPE
+			}}
+			r := newRecorder()
+			opts := serverTLS()
+			opts.Config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+				close(fail)
+				if closes {
+					r.transport().Close()
+				}
+				return nil, nil
+			}
+			done := make(chan error, 1)
+			r.onMade = func(tr strand.Transport) {
+				tr.Write([]byte("in clear"))
+				require.NoError(t, strand.StartTLS(tr, opts, func(err error) { done <- err }))
+			}
+			attach(t, conn, r, nil)
+			go clientTLSConn(peer).Handshake()
+			require.ErrorIs(t, await(t, "done", done), syscall.EPIPE)
+			require.ErrorIs(t, r.awaitLost(t), syscall.EPIPE)
+		})
+	}
+}
+
 // TL-04: the peer goes away in the middle of the handshake.
 func TestTLSPeerLeavesDuringHandshake(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {

@@ -86,10 +86,10 @@ func (w *wire) read(p []byte) (int, error) {
 	switch {
 	case w.below != nil:
 		return w.below.conn.Read(p)
+	case s.sec.blocking:
+		return s.readShaking(p)
 	case s.kind == sockio.None:
 		return s.readForeign(p)
-	case s.sec.blocking:
-		return s.readWaiting(p)
 	}
 	return s.readReady(p)
 }
@@ -128,6 +128,9 @@ func (w *wire) Write(p []byte) (int, error) {
 	defer s.mu.Unlock()
 	if s.life.phase >= ended {
 		return 0, closedError{s.life.cause}
+	}
+	if s.sec.broken != nil {
+		return 0, s.sec.broken
 	}
 	if s.sec.saying {
 		s.sec.bye += len(p)
@@ -181,6 +184,18 @@ func (wouldBlock) Error() string        { return "strand: nothing to read now" }
 func (wouldBlock) Timeout() bool        { return true }
 func (wouldBlock) Temporary() bool      { return true }
 func (wouldBlock) Is(target error) bool { return target == os.ErrDeadlineExceeded }
+
+// readShaking is a blocking read for a handshake.
+func (s *stream) readShaking(p []byte) (int, error) {
+	if !s.shake(false) {
+		return 0, s.endError()
+	}
+	defer s.shake(true)
+	if s.kind == sockio.None {
+		return s.readForeign(p)
+	}
+	return s.readWaiting(p)
+}
 
 // readWaiting is a blocking read on the fast path, for handshakes.
 func (s *stream) readWaiting(p []byte) (n int, err error) {

@@ -306,8 +306,7 @@ func (s *stream) written(err error) bool {
 	case errors.Is(err, os.ErrDeadlineExceeded) && s.kind != sockio.None:
 		s.conn.SetWriteDeadline(time.Time{}) // somebody else's; it means nothing to us
 		return false
-	case err != nil:
-		s.outputFailedLocked(err)
+	case err != nil && !s.outputFailedLocked(err):
 		return false
 	case s.out.Len() > 0:
 		return false
@@ -325,11 +324,19 @@ func (s *stream) written(err error) bool {
 
 // outputFailedLocked ends the connection because output cannot go out. If that
 // is only our goodbye over TLS, which the peer has no ears for, nothing is lost.
-func (s *stream) outputFailedLocked(err error) {
+// While a handshake computes the end has to wait for it: see shake. Then it
+// returns true, and there is no output any more.
+func (s *stream) outputFailedLocked(err error) (later bool) {
+	if s.sec != nil && s.sec.shaking && s.life.phase < closing {
+		s.sec.broken = err
+		s.out.Reset()
+		return true
+	}
 	if s.sec != nil && s.sec.saying && s.out.Len() <= s.sec.bye {
 		err = nil
 	}
 	s.endLocked(err)
+	return false
 }
 
 // flushedLocked goes on with a graceful close once all output is out: the end,
