@@ -100,7 +100,7 @@ type upgrade struct {
 // hinders it from beginning counts as part of it.
 func (s *stream) beginLocked(set *tlsSettings, done func(error)) {
 	if s.sec == nil {
-		s.sec = new(security)
+		s.sec = &security{userEnd: s.sent + int64(s.out.Len())}
 	}
 	l := &tlsLayer{set: set, wire: &wire{s: s, below: s.sec.top, prefix: set.prefix}}
 	if set.server {
@@ -217,10 +217,12 @@ func (s *stream) install(up *upgrade) bool {
 	}
 	up.limit.Stop()
 	s.tls, s.sec.top, s.sec.up = l, l, nil
+	s.sec.encrypting.Add(1)
 	s.setGateLocked()
 	goodbye := s.life.phase == closing
 	s.mu.Unlock()
 	s.sendEarly(up)
+	s.sec.encrypting.Add(-1)
 	if goodbye {
 		s.goodbyeEncrypting()
 	}
@@ -251,10 +253,11 @@ func (s *stream) sendEarly(up *upgrade) {
 func (s *stream) handshakeFailed(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	loss := s.lossLocked(err)
 	s.sec.up.early.Reset()
 	s.sec.shaking = false
 	if !s.life.closeFailed(err) {
-		s.endLocked(err)
+		s.endLocked(loss)
 		return
 	}
 	s.limitsLocked().startClose()

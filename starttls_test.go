@@ -615,6 +615,31 @@ func TestStartTLSCloseDuringHandshake(t *testing.T) {
 	})
 }
 
+// CL-01, CL-06: Close with nothing accepted that has to go out ends the handshake
+// at once, also if a conn is still in the Write of what TLS has to say: the peer's
+// leaving comes too late to be the cause.
+func TestStartTLSCloseBesideTheWriter(t *testing.T) {
+	ours, peer := tcpPair(t)
+	closed := make(chan struct{})
+	conn := &oddConn{Conn: ours}
+	conn.write = func(p []byte) (int, error) {
+		n, err := ours.Write(p)
+		<-closed
+		return n, err
+	}
+	conn.close = func() error { close(closed); return nil }
+	r := newRecorder()
+	tr := attach(t, conn, r, nil)
+	done := make(chan error, 1)
+	require.NoError(t, strand.StartTLS(tr, clientTLS(), func(err error) { done <- err }))
+	readN(t, peer, 6)
+	require.NotZero(t, tr.WriteBufferSize(), "its Write has not returned")
+	tr.Close()
+	peer.Close()
+	require.ErrorIs(t, await(t, "done", done), net.ErrClosed)
+	require.NoError(t, r.awaitLost(t))
+}
+
 // Abort during the handshake ends it at once (TL-16).
 func TestStartTLSAbortDuringHandshake(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {

@@ -122,8 +122,11 @@ func (s *stream) heldLocked() (held, busy bool) {
 }
 
 func (s *stream) flushOutputLocked() (pending bool) {
-	c := s.sec // over TLS there is a goodbye to send
-	return s.pendingLocked() || c != nil && (c.top != nil || c.broken != nil)
+	c := s.sec
+	if c == nil {
+		return s.pendingLocked()
+	}
+	return s.unsentLocked() || c.top != nil || c.broken != nil // over TLS there is a goodbye to send
 }
 
 func (s *stream) dropOutputLocked() { s.out.Reset() }

@@ -20,7 +20,7 @@ type security struct {
 	// encrypt is held while plaintext becomes ciphertext, so that both have
 	// the same order, and while top changes.
 	encrypt    sync.Mutex
-	encrypting atomic.Bool // it is held for user data
+	encrypting atomic.Int32 // more than 0: it is held for user data
 
 	top      *tlsLayer // the stream's mu; the layer that user data pass through, nil during the first handshake
 	up       *upgrade  // the stream's mu; the handshake that runs or is to run
@@ -28,8 +28,7 @@ type security struct {
 	broken   error     // the stream's mu; output has failed meanwhile
 	peerDone bool      // the stream's mu; the peer has said goodbye, or is gone
 	saidBye  bool      // the stream's mu; our close_notify is sent, or queued
-	saying   bool      // the stream's mu; from now on crypto/tls sends nothing else
-	bye      int       // the stream's mu; bytes of it
+	userEnd  int64     // the stream's mu; what sent is when all that the user wrote is out
 	corked   bool      // the stream's mu; ciphertext is gathered in the backlog, and not counted yet
 	answers  int       // the stream's mu; bytes sent in answer to the peer while there was a backlog
 	vec      [4][]byte // the stream's mu; memory for uncork
@@ -154,9 +153,9 @@ func (s *stream) writeTLS(bufs ...[]byte) (int, error) {
 // encrypting. If it fails, the connection is over: crypto/tls is of no use any
 // more.
 func (s *stream) encryptInto(l *tlsLayer, bufs ...[]byte) error {
-	s.sec.encrypting.Store(true)
+	s.sec.encrypting.Add(1)
 	err := l.write(bufs)
-	s.sec.encrypting.Store(false)
+	s.sec.encrypting.Add(-1)
 	if err == nil {
 		return nil
 	}
@@ -241,9 +240,6 @@ func (s *stream) sayGoodbye() {
 // goodbyeEncrypting is sayGoodbye under the lock for encrypting. tls.Conn's
 // own Close is of no use here: it sets a deadline of 5 s.
 func (s *stream) goodbyeEncrypting() {
-	s.mu.Lock()
-	s.sec.saying = true
-	s.mu.Unlock()
 	for l := s.sec.top; l != nil; l = l.wire.below {
 		if err := l.conn.CloseWrite(); err != nil && s.cfg.debug {
 			s.logInTurn("strand: close_notify failed", err)
@@ -253,6 +249,23 @@ func (s *stream) goodbyeEncrypting() {
 	defer s.mu.Unlock()
 	s.sec.saidBye = true
 	s.flushedLocked()
+}
+
+// unsentLocked reports whether anything that the user wrote is not out yet: the
+// rest of the output is what TLS has to say. A byte that a foreign conn's Write is
+// at is not out.
+func (s *stream) unsentLocked() bool {
+	c := s.sec
+	return c.earlyLocked() > 0 || c.encrypting.Load() > 0 || s.sent < c.userEnd
+}
+
+// lossLocked is what err, which ends the connection, is told as: after Close
+// nothing is lost if all is out that the user wrote.
+func (s *stream) lossLocked(err error) error {
+	if s.sec != nil && s.life.isClosing() && !s.unsentLocked() {
+		return nil
+	}
+	return err
 }
 
 // shutLocked ends the connection, all output being out, or waits for the peer's
@@ -270,7 +283,9 @@ func (s *stream) shutLocked() {
 }
 
 // awaitGoodbye is the reader's part in closing: it decrypts and discards until
-// the peer has said goodbye, even if reading was paused.
+// the peer has said goodbye, even if reading was paused. A peer that cannot do
+// that any more, for whatever reason, is gone: if output is lost by that, the
+// writer knows.
 func (s *stream) awaitGoodbye() {
 	s.sec.pastGate = true
 	for s.tls != nil {
@@ -284,8 +299,7 @@ func (s *stream) awaitGoodbye() {
 		case err == io.EOF || err == io.ErrUnexpectedEOF:
 			s.tls = s.tls.wire.below // of TLS inside TLS, the outer session ends after the inner
 		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
-			s.fail(err)
-			return
+			s.tls = nil
 		}
 	}
 	s.mu.Lock()

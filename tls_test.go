@@ -797,6 +797,110 @@ func TestTLSGoodbyeUnheard(t *testing.T) {
 	require.NoError(t, r.awaitLost(t))
 }
 
+// What TLS itself has to say is not the user's: if nobody hears it after Close,
+// nothing is lost. Here it is the session ticket, whose Write has not returned.
+func TestTLSTicketUnheard(t *testing.T) {
+	ours, peer := tcpPair(t)
+	release := make(chan struct{})
+	first := true
+	conn := &oddConn{Conn: ours}
+	conn.write = func(p []byte) (int, error) {
+		if first {
+			first = false
+			return ours.Write(p)
+		}
+		<-release
+		return 0, syscall.EPIPE
+	}
+	o := clientTLS()
+	o.Config.ServerName, o.Config.ClientSessionCache = o.ServerName, tls.NewLRUClientSessionCache(1)
+	go tls.Client(peer, o.Config).Handshake()
+	r := newRecorder()
+	opts := serverTLS()
+	opts.Config.ClientAuth = tls.RequestClientCert // or the ticket comes with the rest
+	tr := attach(t, conn, r, &strand.AttachOptions{TLS: opts})
+	require.NotZero(t, tr.WriteBufferSize(), "the ticket")
+	tr.Close()
+	close(release)
+	require.NoError(t, r.awaitLost(t))
+}
+
+// After Close input is only read to hear the peer's goodbye. A peer that resets
+// the connection instead, perhaps because it has not read ours, is no failure
+// once all is out (CL-06); before, its reset is (CL-07).
+func TestTLSResetAfterClose(t *testing.T) {
+	for _, held := range []bool{false, true} {
+		t.Run(fmt.Sprintf("held %v", held), func(t *testing.T) {
+			eachKind(t, func(t *testing.T, k kind) {
+				if k.name == "unix" {
+					t.Skip("has no reset")
+				}
+				ours, peer := k.pair(t)
+				r := newRecorder()
+				opts := serverTLS()
+				opts.Config.MaxVersion = tls.VersionTLS12 // no session ticket comes after the handshake
+				tr, _ := attachSecure(t, ours, peer, r, &strand.AttachOptions{TLS: opts})
+				if held {
+					fill(t, tr)
+					tr.Write(make([]byte, 16<<20)) // more than the network holds
+				}
+				tr.Close()
+				readN(t, peer, 5) // the goodbye, or the data
+				reset(t, peer)
+				err := r.awaitLost(t)
+				if held {
+					require.Contains(t, []string{"ECONNRESET", "EPIPE"}, errName(err))
+				} else {
+					require.NoError(t, err)
+				}
+			})
+		})
+	}
+}
+
+// A reset that the reader meets while the Write of the last data has not
+// returned says nothing about these: Write does.
+func TestTLSResetBesideTheLastWrite(t *testing.T) {
+	for _, failure := range []error{nil, syscall.EPIPE} {
+		t.Run(errName(failure), func(t *testing.T) {
+			ours, peer := tcpPair(t)
+			conn := &oddConn{Conn: ours}
+			var shaken, over atomic.Bool
+			gone, release := make(chan struct{}), make(chan struct{})
+			conn.read = func(p []byte) (int, error) {
+				n, err := ours.Read(p)
+				if errors.Is(err, syscall.ECONNRESET) && !over.Swap(true) {
+					close(gone)
+				}
+				return n, err
+			}
+			conn.write = func(p []byte) (int, error) {
+				if shaken.Load() {
+					ours.Write(p)
+					<-release
+					if failure != nil {
+						return 0, failure
+					}
+					return len(p), nil
+				}
+				return ours.Write(p)
+			}
+			r := newRecorder()
+			opts := serverTLS()
+			opts.Config.MaxVersion = tls.VersionTLS12 // no session ticket comes after the handshake
+			tr, client := attachSecure(t, conn, peer, r, &strand.AttachOptions{TLS: opts})
+			shaken.Store(true)
+			tr.Write([]byte("all"))
+			require.Equal(t, "all", string(readN(t, client, 3)))
+			tr.Close()
+			reset(t, peer)
+			await(t, "the reset", gone)
+			close(release)
+			require.ErrorIs(t, r.awaitLost(t), failure)
+		})
+	}
+}
+
 // TL-16: Abort says no goodbye and waits for nothing, also during the shutdown.
 func TestTLSAbort(t *testing.T) {
 	for _, during := range []string{"open", "shutdown", "flush"} {

@@ -132,18 +132,24 @@ func (w *wire) Write(p []byte) (int, error) {
 	if s.sec.broken != nil {
 		return 0, s.sec.broken
 	}
-	if s.sec.saying {
-		s.sec.bye += len(p)
-	}
 	s.countAnswerLocked(len(p))
-	if s.sec.corked {
-		s.out.Append(p)
-		if s.out.Len() < maxCorked {
-			return len(p), nil
-		}
-		return len(p), s.uncorkLocked()
+	err := s.sendRecordLocked(p)
+	if s.sec.encrypting.Load() > 0 {
+		s.sec.userEnd = s.sent + int64(s.out.Len())
 	}
-	return s.transmitLocked(p)
+	return len(p), err
+}
+
+func (s *stream) sendRecordLocked(p []byte) error {
+	if !s.sec.corked {
+		_, err := s.transmitLocked(p)
+		return err
+	}
+	s.out.Append(p)
+	if s.out.Len() < maxCorked {
+		return nil
+	}
+	return s.uncorkLocked()
 }
 
 func (w *wire) Close() error                   { w.s.Abort(); return nil }
@@ -165,7 +171,7 @@ var errFlood = errors.New("strand: TLS: the peer asks for answers and does not r
 func (s *stream) countAnswerLocked(n int) {
 	c := s.sec
 	switch {
-	case c.up != nil || c.encrypting.Load():
+	case c.up != nil || c.encrypting.Load() > 0:
 	case !s.backlogLocked():
 		c.answers = n
 	default:

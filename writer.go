@@ -322,20 +322,16 @@ func (s *stream) written(err error) bool {
 	return gone
 }
 
-// outputFailedLocked ends the connection because output cannot go out. If that
-// is only our goodbye over TLS, which the peer has no ears for, nothing is lost.
-// While a handshake computes the end has to wait for it: see shake. Then it
-// returns true, and there is no output any more.
+// outputFailedLocked ends the connection because output cannot go out. While a
+// handshake computes the end has to wait for it: see shake. Then it returns true,
+// and there is no output any more.
 func (s *stream) outputFailedLocked(err error) (later bool) {
 	if s.sec != nil && s.sec.shaking && s.life.phase < closing {
 		s.sec.broken = err
 		s.out.Reset()
 		return true
 	}
-	if s.sec != nil && s.sec.saying && s.out.Len() <= s.sec.bye {
-		err = nil
-	}
-	s.endLocked(err)
+	s.endLocked(s.lossLocked(err))
 	return false
 }
 
