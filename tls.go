@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -284,8 +285,8 @@ func (s *stream) shutLocked() {
 
 // awaitGoodbye is the reader's part in closing: it decrypts and discards until
 // the peer has said goodbye, even if reading was paused. A peer that cannot do
-// that any more, for whatever reason, is gone: if output is lost by that, the
-// writer knows.
+// that any more is gone: if output is lost by that, the writer knows. One that
+// complains is not: it may have rejected all that it was sent.
 func (s *stream) awaitGoodbye() {
 	s.sec.pastGate = true
 	for s.tls != nil {
@@ -298,6 +299,9 @@ func (s *stream) awaitGoodbye() {
 			return
 		case err == io.EOF || err == io.ErrUnexpectedEOF:
 			s.tls = s.tls.wire.below // of TLS inside TLS, the outer session ends after the inner
+		case isFault(err):
+			s.fail(err)
+			return
 		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 			s.tls = nil
 		}
@@ -308,6 +312,14 @@ func (s *stream) awaitGoodbye() {
 	if s.life.phase == shutting {
 		s.endLocked(nil)
 	}
+}
+
+// isFault reports whether an error of crypto/tls is one of TLS, found here or
+// told by the peer in an alert, and not of the connection below.
+func isFault(err error) bool {
+	var op *net.OpError
+	var header tls.RecordHeaderError
+	return errors.As(err, &op) && (op.Op == "local error" || op.Op == "remote error") || errors.As(err, &header)
 }
 
 // discard reads, waiting, until there is an error.

@@ -797,6 +797,28 @@ func TestTLSGoodbyeUnheard(t *testing.T) {
 	require.NoError(t, r.awaitLost(t))
 }
 
+// A client learns late that the server of TLS 1.3 does not want its certificate,
+// perhaps after Close. That is no peer that is just gone: what was written was
+// rejected.
+func TestTLSAlertAfterClose(t *testing.T) {
+	eachKind(t, func(t *testing.T, k kind) {
+		ours, peer := k.pair(t)
+		closed := make(chan struct{})
+		config := serverTLS().Config
+		config.VerifyConnection = func(tls.ConnectionState) error {
+			<-closed
+			return errors.New("not you")
+		}
+		go tls.Server(peer, config).Handshake()
+		r := newRecorder()
+		tr := attach(t, ours, r, &strand.AttachOptions{TLS: clientTLS()})
+		tr.Write([]byte("x"))
+		tr.Close()
+		close(closed)
+		require.ErrorContains(t, r.awaitLost(t), "bad certificate")
+	})
+}
+
 // What TLS itself has to say is not the user's: if nobody hears it after Close,
 // nothing is lost. Here it is the session ticket, whose Write has not returned.
 func TestTLSTicketUnheard(t *testing.T) {
