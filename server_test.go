@@ -677,7 +677,7 @@ func TestServerCloseInCallbacks(t *testing.T) {
 func TestSeveralAddresses(t *testing.T) {
 	skipWithoutLoopbacks(t)
 	opts := &strand.ServerOptions{Addresses: []string{"127.0.0.2:0", "127.0.0.1:0", "localhost:0"}}
-	s := serveTCP(t, opts, nil)
+	s := serve(t, "tcp", "127.0.0.1:0", opts, nil)
 	var hosts []string
 	for _, a := range s.Addrs() {
 		tcp := a.(*net.TCPAddr)
