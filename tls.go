@@ -26,7 +26,7 @@ type security struct {
 	top      *tlsLayer // the stream's mu; the layer that user data pass through, nil during the first handshake
 	up       *upgrade  // the stream's mu; the handshake that runs or is to run
 	shaking  bool      // the stream's mu; a handshake computes, and does not wait for the peer
-	broken   error     // the stream's mu; output has failed meanwhile
+	broken   error     // the stream's mu; output has failed, and the end is still to come
 	peerDone bool      // the stream's mu; the peer has said goodbye, or is gone
 	saidBye  bool      // the stream's mu; our close_notify is sent, or queued
 	userEnd  int64     // the stream's mu; what sent is when all that the user wrote is out
@@ -274,7 +274,7 @@ func (s *stream) lossLocked(err error) error {
 func (s *stream) shutLocked() {
 	switch {
 	case s.life.failure != nil || s.sec.broken != nil || s.sec.top == nil:
-		s.endLocked(s.sec.broken)
+		s.endLocked(s.lossLocked(s.sec.broken))
 	case !s.sec.saidBye:
 	case s.sec.peerDone:
 		s.endLocked(nil)

@@ -126,6 +126,32 @@ func TestTLSKeyUpdate(t *testing.T) {
 	})
 }
 
+// An answer that meets a peer that is gone takes away no data that are there, and
+// TL-15: what it met is told, and not taken for an end of file.
+func TestTLSKeyUpdateAndGone(t *testing.T) {
+	eachKind(t, func(t *testing.T, k kind) {
+		if k.name == "unix" {
+			t.Skip("has no reset")
+		}
+		r := newRecorder()
+		gone := make(chan struct{})
+		r.onData = func([]byte) { <-gone }
+		_, f, _ := forgery(t, k, r, nil)
+		f.send(f.record(dataRecord, []byte("before ")))
+		r.awaitData(t, 7)
+		f.send(f.record(handshakeRecord, keyUpdate), f.record(dataRecord, []byte("after")))
+		reset(t, f.conn)
+		close(gone)
+		err := r.awaitLost(t)
+		require.Equal(t, "before after", string(r.received()))
+		if k.name == "portable" && err == nil {
+			return // the system told the writer of the reset, and the reader was quicker to tell of the end
+		}
+		require.Contains(t, []string{"ECONNRESET", "EPIPE"}, errName(err))
+		require.NotContains(t, r.trace(), "EOFReceived")
+	})
+}
+
 // A peer that asks for new keys for ever and reads none of the answers is
 // thrown out before they fill the memory.
 func TestTLSKeyUpdateFlood(t *testing.T) {

@@ -760,6 +760,29 @@ func TestTLSBroken(t *testing.T) {
 	}
 }
 
+// TL-15: it is the broken record that ends the connection, also if the alert that
+// crypto/tls sends because of it meets a peer that is gone.
+func TestTLSBrokenAndGone(t *testing.T) {
+	eachKind(t, func(t *testing.T, k kind) {
+		ours, peer := k.pair(t)
+		r := newRecorder()
+		gone := make(chan struct{})
+		r.onData = func([]byte) { <-gone }
+		_, client := attachSecure(t, ours, peer, r, nil)
+		client.Write([]byte("hello"))
+		r.awaitData(t, 5)
+		_, err := peer.Write(append([]byte{23, 3, 3, 0, 100}, make([]byte, 100)...))
+		require.NoError(t, err)
+		if k.name == "unix" {
+			peer.Close()
+		} else {
+			reset(t, peer)
+		}
+		close(gone)
+		require.ErrorContains(t, r.awaitLost(t), "bad record MAC")
+	})
+}
+
 // A goodbye that nobody hears is no failure, also if the Write of the data before
 // it has not returned when the peer, which has them all, is gone.
 func TestTLSGoodbyeUnheard(t *testing.T) {

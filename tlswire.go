@@ -1,6 +1,7 @@
 package strand
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net"
@@ -71,6 +72,9 @@ func (w *wire) next(p []byte) (n int, err error) {
 		n, err = w.read(p)
 		w.s.countArrived(n) // a record may take longer than IdleTimeout
 	}
+	if err == io.EOF && w.below == nil {
+		err = w.s.endOfInput()
+	}
 	if n > 0 && err != nil {
 		if err != errWouldBlock {
 			w.err = err
@@ -79,6 +83,14 @@ func (w *wire) next(p []byte) (n int, err error) {
 	}
 	w.eof = w.eof || err == io.EOF || err == io.ErrUnexpectedEOF // the latter from the layer below
 	return n, err
+}
+
+// endOfInput is io.EOF, or why output is broken: a send may have taken a reset
+// from the system that the receive would have told of.
+func (s *stream) endOfInput() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return cmp.Or(s.sec.broken, io.EOF)
 }
 
 func (w *wire) read(p []byte) (int, error) {
@@ -130,14 +142,28 @@ func (w *wire) Write(p []byte) (int, error) {
 		return 0, closedError{s.life.cause}
 	}
 	if s.sec.broken != nil {
-		return 0, s.sec.broken
+		return s.unheardLocked(p)
 	}
 	s.countAnswerLocked(len(p))
 	err := s.sendRecordLocked(p)
+	if s.sec.broken != nil {
+		return s.unheardLocked(p)
+	}
 	if s.sec.encrypting.Load() > 0 {
 		s.sec.userEnd = s.sent + int64(s.out.Len())
 	}
 	return len(p), err
+}
+
+// unheardLocked is Write when output is broken. To whom writes that is an error,
+// and to a handshake. What crypto/tls answers the peer is as good as sent: an
+// error would keep it from reading what is there (it leaves out half of a key
+// update).
+func (s *stream) unheardLocked(p []byte) (int, error) {
+	if s.sec.up != nil || s.sec.encrypting.Load() > 0 {
+		return 0, s.sec.broken
+	}
+	return len(p), nil
 }
 
 func (s *stream) sendRecordLocked(p []byte) error {
