@@ -31,7 +31,8 @@ type security struct {
 	saidBye  bool      // the stream's mu; our close_notify is sent, or queued
 	userEnd  int64     // the stream's mu; what sent is when all that the user wrote is out
 	corked   bool      // the stream's mu; ciphertext is gathered in the backlog, and not counted yet
-	answers  int       // the stream's mu; bytes sent in answer to the peer while there was a backlog
+	answers  int       // the stream's mu; bytes sent in answer to the peer behind a backlog
+	answered int64     // the stream's mu; what sent is when the first of them is out
 	vec      [4][]byte // the stream's mu; memory for uncork
 
 	// Used by the reader goroutine alone.

@@ -14,7 +14,9 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -178,6 +180,45 @@ func TestTLSKeyUpdateFlood(t *testing.T) {
 		}
 		require.ErrorContains(t, r.awaitLost(t), "does not read")
 	})
+}
+
+// A peer that reads the answers may ask as often as it likes, also if there is
+// always something else to send: here each Write of the conn returns only when
+// there is more.
+func TestTLSKeyUpdatesBesideOutput(t *testing.T) {
+	there, next := make(chan struct{}, 1), make(chan struct{})
+	var shaken atomic.Bool
+	k := kind{"portable", func(t testing.TB) (net.Conn, net.Conn) {
+		ours, peer := tcpPair(t)
+		return &oddConn{Conn: ours, write: func(p []byte) (int, error) {
+			n, err := ours.Write(p)
+			if shaken.Load() {
+				there <- struct{}{}
+				<-next
+			}
+			return n, err
+		}}, peer
+	}}
+	r := newRecorder()
+	wrote := make(chan struct{})
+	r.onData = func([]byte) {
+		r.transport().Write([]byte("y"))
+		wrote <- struct{}{}
+	}
+	tr, f, client := forgery(t, k, r, nil)
+	defer close(next)
+	require.Eventually(t, func() bool { return tr.WriteBufferSize() == 0 }, patience, time.Millisecond, "no callback tells")
+	shaken.Store(true)
+	tr.Write([]byte("y"))
+	await(t, "the first Write", there)
+	go io.Copy(io.Discard, client)
+	for range 1000 {
+		f.send(f.record(handshakeRecord, keyUpdate), f.record(dataRecord, []byte("x")))
+		await(t, "the answer", wrote)
+		next <- struct{}{}
+		await(t, "the next Write", there)
+	}
+	require.False(t, tr.IsClosing())
 }
 
 // What comes after the peer's close_notify is nothing.

@@ -193,13 +193,15 @@ const maxAnswers = 16 << 10
 var errFlood = errors.New("strand: TLS: the peer asks for answers and does not read them")
 
 // countAnswerLocked counts n bytes that crypto/tls is about to send. What is
-// not user data, nor of a handshake, answers the peer.
+// not user data, nor of a handshake, answers the peer. Once the first of those
+// counted is out the count begins anew: there may always be a backlog.
 func (s *stream) countAnswerLocked(n int) {
 	c := s.sec
 	switch {
 	case c.up != nil || c.encrypting.Load() > 0:
-	case !s.backlogLocked():
+	case !s.backlogLocked() || s.sent >= c.answered:
 		c.answers = n
+		c.answered = s.sent + int64(s.out.Len()+n)
 	default:
 		if c.answers += n; c.answers > maxAnswers {
 			s.endLocked(errFlood)
