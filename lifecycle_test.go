@@ -59,6 +59,7 @@ func TestLifecycleFirstCauseWins(t *testing.T) {
 	closeBusy := func(l *lifecycle) bool { return l.close(true) }
 	abort := (*lifecycle).abort
 	fail := func(l *lifecycle) bool { return l.end(errLifecycle) }
+	failFlushing := func(l *lifecycle) bool { return l.closeFailed(errLifecycle) }
 	for _, tt := range []struct {
 		name          string
 		first, second func(*lifecycle) bool
@@ -75,6 +76,10 @@ func TestLifecycleFirstCauseWins(t *testing.T) {
 		{"failure, close", fail, closeBusy, false, errLifecycle, false},
 		{"failure, abort", fail, abort, false, errLifecycle, false},
 		{"failure twice", fail, func(l *lifecycle) bool { return l.end(errors.New("other")) }, false, errLifecycle, false},
+		{"flushing failure, abort", failFlushing, abort, true, errLifecycle, false},
+		{"flushing failure, failure", failFlushing, func(l *lifecycle) bool { return l.end(errors.New("other")) }, true, errLifecycle, false},
+		{"flushing failure, its flush", failFlushing, func(l *lifecycle) bool { return l.end(nil) }, true, errLifecycle, false},
+		{"flushing close, failure that flushes", closeBusy, failFlushing, false, nil, true},
 		{"flushing close, abort", closeBusy, abort, true, nil, false},
 		{"flushing close, failure", closeBusy, fail, true, errLifecycle, false},
 		{"flushing close, close", closeBusy, closeIdle, false, nil, true},
