@@ -3,7 +3,9 @@ package strand_test
 import (
 	"net"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
@@ -64,4 +66,28 @@ func TestDatagramNameFullOfZeros(t *testing.T) {
 	n, err := unix.Read(fd, answer)
 	require.NoError(t, err)
 	require.Equal(t, "hello", string(answer[:n]))
+}
+
+// DG-02: what Unix sockets carry may be larger than any datagram of UDP. What is
+// larger than a receive buffer, too, is reported, and never delivered cut.
+func TestDatagramLargestUnix(t *testing.T) {
+	r := newDatagramRecorder()
+	r.onDatagram = func(data []byte, from net.Addr) { require.NoError(t, r.tr.SendTo(data, from)) }
+	tr := unixKind.endpoint(t, r, nil)
+	peer := unixKind.socket(t).(*net.UnixConn)
+	require.NoError(t, peer.SetWriteBuffer(1<<20))
+	answer := make([]byte, 1<<20)
+	for _, size := range []int{100_000, 200_000} {
+		data := strings.Repeat("01234567", size/8)
+		writePacket(t, peer, data, to(tr))
+		require.NoError(t, peer.SetReadDeadline(time.Now().Add(patience)))
+		n, _, err := peer.ReadFrom(answer)
+		require.NoError(t, err)
+		require.True(t, string(answer[:n]) == data, "%d bytes came back", n)
+	}
+	if _, err := peer.WriteTo(make([]byte, 256<<10+1), to(tr)); err != nil {
+		t.Skip("this system has no larger ones:", err)
+	}
+	require.ErrorIs(t, r.awaitErrors(t, 1)[0], syscall.EMSGSIZE)
+	require.Len(t, r.packets, 2)
 }

@@ -1,6 +1,7 @@
 package strand
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -292,7 +293,7 @@ func (o *DatagramOptions) localAddrs(ctx context.Context, network, local string)
 	if host != "" {
 		return lookup(ctx, o.Resolver, network, local)
 	}
-	port, err := net.DefaultResolver.LookupPort(ctx, network, service)
+	port, err := cmp.Or(o.Resolver, net.DefaultResolver).LookupPort(ctx, network, service)
 	return []netip.AddrPort{netip.AddrPortFrom(netip.Addr{}, uint16(port))}, err
 }
 

@@ -109,8 +109,14 @@ func Send(f Family, fd uintptr, p []byte, to *Addr) error {
 
 func send(fd uintptr, p []byte, sa *sockaddr, size uint32) error {
 	for {
-		_, _, e := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
-			sendFlags, uintptr(unsafe.Pointer(sa)), uintptr(size))
+		var e syscall.Errno
+		if len(p) > rawMax {
+			_, _, e = syscall.Syscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+				sendFlags, uintptr(unsafe.Pointer(sa)), uintptr(size))
+		} else {
+			_, _, e = syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+				sendFlags, uintptr(unsafe.Pointer(sa)), uintptr(size))
+		}
 		switch e {
 		case 0:
 			return nil
