@@ -39,7 +39,6 @@ func (r *bufferedRecorder) GetBuffer(hint int) []byte {
 	r.gets++
 	r.hints = append(r.hints, hint)
 	size := r.size
-	r.tell()
 	r.mu.Unlock()
 	if size == 0 {
 		size = 64
@@ -269,13 +268,15 @@ func TestEndAfterPauseInGetBuffer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ours, peer := tcpPair(t)
 			r := newBufferedRecorder()
+			paused := make(chan struct{})
 			r.onGet = func() {
 				r.onGet = nil
 				r.transport().PauseReading()
 				end(t, peer)
+				close(paused)
 			}
 			tr := attachBuffered(t, ours, r)
-			r.await(t, "GetBuffer", func() bool { return r.gets > 0 })
+			await(t, "GetBuffer", paused)
 			settle(t)
 			require.Equal(t, []string{"ConnectionMade"}, r.trace())
 			tr.ResumeReading()
