@@ -9,10 +9,11 @@ import (
 	"time"
 )
 
-// Waiting times of an accept loop after an error, as in net/http.
+// Waiting times after an error that may come again at once, as in net/http: of an
+// accept loop, and of a datagram endpoint that receives.
 const (
-	minAcceptDelay = 5 * time.Millisecond
-	maxAcceptDelay = time.Second
+	minErrorDelay = 5 * time.Millisecond
+	maxErrorDelay = time.Second
 )
 
 // How a Server comes to its connections, and keeps account of them.
@@ -40,7 +41,7 @@ func (s *Server) acceptLoop(l *listener) {
 		if errors.Is(err, syscall.ECONNABORTED) {
 			continue // the client has thought better of it (SV-10)
 		}
-		delay = min(max(2*delay, minAcceptDelay), maxAcceptDelay)
+		delay = min(max(2*delay, minErrorDelay), maxErrorDelay)
 		s.cfg.log.Error("strand: accept failed", "error", err, "address", l.addr, "retry in", delay)
 		if !s.sleep(delay) {
 			return

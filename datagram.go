@@ -256,7 +256,7 @@ func (e *endpoint) readConn(p []byte) (n int, from net.Addr, err error) {
 	} else {
 		n, from, err = e.conn.ReadFrom(p)
 	}
-	if e.failures > 0 && time.Since(start) >= minAcceptDelay {
+	if e.failures > 0 && time.Since(start) >= minErrorDelay {
 		e.failures = 0
 	}
 	if woken := e.leaveConn(err); !woken && errors.Is(err, os.ErrDeadlineExceeded) {
@@ -314,7 +314,7 @@ func (e *endpoint) backOff() {
 	if e.failures++; e.failures <= 16 {
 		return
 	}
-	delay := min(minAcceptDelay<<min(e.failures-17, 10), maxAcceptDelay)
+	delay := min(minErrorDelay<<min(e.failures-17, 10), maxErrorDelay)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.life.isClosing() {

@@ -100,7 +100,7 @@ type upgrade struct {
 // hinders it from beginning counts as part of it.
 func (s *stream) beginLocked(set *tlsSettings, done func(error)) {
 	if s.sec == nil {
-		s.sec = &security{userEnd: s.sent + int64(s.out.Len())}
+		s.sec = &security{ciphertext: ciphertext{userEnd: s.sent + int64(s.out.Len())}}
 	}
 	l := &tlsLayer{set: set, wire: &wire{s: s, below: s.sec.top, prefix: set.prefix}}
 	if set.server {

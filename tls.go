@@ -1,7 +1,6 @@
 package strand
 
 import (
-	"cmp"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -23,17 +22,11 @@ type security struct {
 	encrypt    sync.Mutex
 	encrypting atomic.Int32 // more than 0: it is held for user data
 
-	top      *tlsLayer // the stream's mu; the layer that user data pass through, nil during the first handshake
-	up       *upgrade  // the stream's mu; the handshake that runs or is to run
-	shaking  bool      // the stream's mu; a handshake computes, and does not wait for the peer
-	broken   error     // the stream's mu; output has failed, and the end is still to come
-	peerDone bool      // the stream's mu; the peer has said goodbye, or is gone
-	saidBye  bool      // the stream's mu; our close_notify is sent, or queued
-	userEnd  int64     // the stream's mu; what sent is when all that the user wrote is out
-	corked   bool      // the stream's mu; ciphertext is gathered in the backlog, and not counted yet
-	answers  int       // the stream's mu; bytes sent in answer to the peer behind a backlog
-	answered int64     // the stream's mu; what sent is when the first of them is out
-	vec      [4][]byte // the stream's mu; memory for uncork
+	// Guarded by the stream's mu.
+	top      *tlsLayer // the layer that user data pass through, nil during the first handshake
+	up       *upgrade  // the handshake that runs or is to run
+	peerDone bool      // the peer has said goodbye, or is gone
+	ciphertext
 
 	// Used by the reader goroutine alone.
 	fd       uintptr // the descriptor, inside raw.Read
@@ -106,129 +99,6 @@ func (l *tlsLayer) readError(err error) error {
 	return io.EOF
 }
 
-const (
-	maxPlaintext = 16 << 10  // what one record holds
-	surePiece    = 1 << 10   // one record even at the beginning, when crypto/tls makes small ones
-	fullRecords  = 128 << 10 // when crypto/tls has sent so much, it fills the records
-	maxCorked    = 128 << 10 // as much goes out together
-)
-
-// writeTLS is Write and WriteLines through TLS.
-func (s *stream) writeTLS(bufs ...[]byte) (int, error) {
-	size := 0
-	for _, b := range bufs {
-		size += len(b)
-	}
-	c := s.sec // set before, and never changed
-	c.encrypt.Lock()
-	defer c.encrypt.Unlock()
-	s.mu.Lock()
-	err := s.acceptLocked(size)
-	switch {
-	case err != nil || size == 0:
-		s.mu.Unlock()
-		return 0, err
-	case c.up != nil:
-		for _, b := range bufs {
-			c.up.early.Append(b)
-		}
-		s.flow.add(size)
-		s.edgesLocked()
-		s.mu.Unlock()
-		return size, nil
-	}
-	top := c.top
-	cork := !top.oneRecord(size) && !s.backlogLocked()
-	c.corked = cork
-	s.mu.Unlock()
-	err = s.encryptInto(top, bufs...)
-	if cork {
-		err = cmp.Or(s.uncork(), err)
-	}
-	if err != nil {
-		return 0, err
-	}
-	return size, nil
-}
-
-// encryptInto sends user data through a layer. The caller holds the lock for
-// encrypting. If it fails, the connection is over: crypto/tls is of no use any
-// more.
-func (s *stream) encryptInto(l *tlsLayer, bufs ...[]byte) error {
-	s.sec.encrypting.Add(1)
-	err := l.write(bufs)
-	s.sec.encrypting.Add(-1)
-	if err == nil {
-		return nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.endLocked(err)
-	return closedError{s.life.cause}
-}
-
-// oneRecord reports whether size bytes will very likely be one record.
-func (l *tlsLayer) oneRecord(size int) bool {
-	return size <= surePiece || size <= maxPlaintext && l.wire.sent >= fullRecords
-}
-
-// uncork sends what was gathered: the records of one Write go out together.
-func (s *stream) uncork() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	err := s.uncorkLocked()
-	s.sec.corked = false
-	return err
-}
-
-// uncorkLocked sends what was gathered, and goes on gathering if the kernel
-// takes it all. What is left is a backlog like any other.
-func (s *stream) uncorkLocked() error {
-	if !s.sec.corked || s.life.phase >= ended {
-		return nil
-	}
-	for s.out.Len() > 0 {
-		bufs := s.out.Bufs(s.sec.vec[:0], len(s.sec.vec))
-		n, err := s.sendvLocked(bufs)
-		if err != nil {
-			return closedError{err}
-		}
-		s.out.Consume(n)
-		if n == 0 {
-			s.sec.corked = false
-			s.queuedLocked(s.out.Len())
-			break
-		}
-	}
-	clear(s.sec.vec[:])
-	return nil
-}
-
-// write encrypts the pieces, small ones together.
-func (l *tlsLayer) write(bufs [][]byte) error {
-	if len(bufs) == 1 {
-		_, err := l.conn.Write(bufs[0])
-		return err
-	}
-	record := bufpool.Get(maxPlaintext)
-	defer bufpool.Put(record)
-	n := 0
-	for _, b := range bufs {
-		for len(b) > 0 {
-			k := copy(record.Data[n:maxPlaintext], b)
-			b, n = b[k:], n+k
-			if n == maxPlaintext {
-				if _, err := l.conn.Write(record.Data[:n]); err != nil {
-					return err
-				}
-				n = 0
-			}
-		}
-	}
-	_, err := l.conn.Write(record.Data[:n])
-	return err
-}
-
 // Ending.
 
 // sayGoodbye sends close_notify behind all that was written. The connection is
@@ -251,23 +121,6 @@ func (s *stream) goodbyeEncrypting() {
 	defer s.mu.Unlock()
 	s.sec.saidBye = true
 	s.flushedLocked()
-}
-
-// unsentLocked reports whether anything that the user wrote is not out yet: the
-// rest of the output is what TLS has to say. A byte that a foreign conn's Write is
-// at is not out.
-func (s *stream) unsentLocked() bool {
-	c := s.sec
-	return c.earlyLocked() > 0 || c.encrypting.Load() > 0 || s.sent < c.userEnd
-}
-
-// lossLocked is what err, which ends the connection, is told as: after Close
-// nothing is lost if all is out that the user wrote.
-func (s *stream) lossLocked(err error) error {
-	if s.sec != nil && s.life.isClosing() && !s.unsentLocked() {
-		return nil
-	}
-	return err
 }
 
 // shutLocked ends the connection, all output being out, or waits for the peer's

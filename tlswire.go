@@ -155,59 +155,12 @@ func (w *wire) Write(p []byte) (int, error) {
 	return len(p), err
 }
 
-// unheardLocked is Write when output is broken. To whom writes that is an error,
-// and to a handshake. What crypto/tls answers the peer is as good as sent: an
-// error would keep it from reading what is there (it leaves out half of a key
-// update).
-func (s *stream) unheardLocked(p []byte) (int, error) {
-	if s.sec.up != nil || s.sec.encrypting.Load() > 0 {
-		return 0, s.sec.broken
-	}
-	return len(p), nil
-}
-
-func (s *stream) sendRecordLocked(p []byte) error {
-	if !s.sec.corked {
-		_, err := s.transmitLocked(p)
-		return err
-	}
-	s.out.Append(p)
-	if s.out.Len() < maxCorked {
-		return nil
-	}
-	return s.uncorkLocked()
-}
-
 func (w *wire) Close() error                   { w.s.Abort(); return nil }
 func (w *wire) LocalAddr() net.Addr            { return w.s.local }
 func (w *wire) RemoteAddr() net.Addr           { return w.s.remote }
 func (*wire) SetDeadline(time.Time) error      { return nil }
 func (*wire) SetReadDeadline(time.Time) error  { return nil }
 func (*wire) SetWriteDeadline(time.Time) error { return nil }
-
-// maxAnswers is how much crypto/tls may queue by itself behind other output. A
-// peer that asks for new keys again and again, and reads nothing, would
-// otherwise fill the memory.
-const maxAnswers = 16 << 10
-
-var errFlood = errors.New("strand: TLS: the peer asks for answers and does not read them")
-
-// countAnswerLocked counts n bytes that crypto/tls is about to send. What is
-// not user data, nor of a handshake, answers the peer. Once the first of those
-// counted is out the count begins anew: there may always be a backlog.
-func (s *stream) countAnswerLocked(n int) {
-	c := s.sec
-	switch {
-	case c.up != nil || c.encrypting.Load() > 0:
-	case !s.backlogLocked() || s.sent >= c.answered:
-		c.answers = n
-		c.answered = s.sent + int64(s.out.Len()+n)
-	default:
-		if c.answers += n; c.answers > maxAnswers {
-			s.endLocked(errFlood)
-		}
-	}
-}
 
 // errWouldBlock is temporary, as crypto/tls understands it: the session goes on.
 var errWouldBlock net.Error = wouldBlock{}

@@ -323,25 +323,9 @@ func (s *stream) written(err error) bool {
 }
 
 // outputFailedLocked ends the connection because output cannot go out, or returns
-// true: then there is no output any more, and the error is met later. That is so
-// if TLS alone had something to say, perhaps an alert, whose reason comes first:
-// while a handshake computes (see shake), and on an open connection, where, as
-// crypto/tls has it, the next write meets the error, if the reader does not.
+// true: then there is no output any more, and the error is met later.
 func (s *stream) outputFailedLocked(err error) (later bool) {
-	c := s.sec
-	switch {
-	case c == nil || s.life.phase >= closing:
-	case c.shaking:
-		c.broken = err
-		s.out.Reset()
-		return true
-	case c.up == nil && !s.unsentLocked():
-		c.broken = err
-		if n := s.out.Len(); n > 0 {
-			s.out.Reset()
-			s.flow.sub(n)
-			s.edgesLocked()
-		}
+	if s.sec != nil && s.postponedLocked(err) {
 		return true
 	}
 	s.endLocked(s.lossLocked(err))
