@@ -431,3 +431,38 @@ func TestEdgesAlternateUnderLoad(t *testing.T) {
 		}
 	})
 }
+
+// FC-07: what a peer answers to the end of the output that a pause was about
+// comes after ResumeWriting, although the writer and the reader are two
+// goroutines. A foreign conn's Write may return after the answer has come.
+func TestResumeComesBeforeTheAnswer(t *testing.T) {
+	for _, k := range kinds[:2] {
+		for _, buffered := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, buffered %v", k.name, buffered), func(t *testing.T) {
+				r := newRecorder()
+				pausing, early := false, 0
+				r.onPause = func() { pausing = true }
+				r.onResume = func() { pausing = false }
+				answered := func() {
+					if pausing {
+						early++
+					}
+				}
+				r.onData = func([]byte) { answered() }
+				tr, peer := narrow(t, k, r, marks(0, 0))
+				if buffered {
+					tr.SetProtocol(&bufferedRecorder{recorder: r, onUpdated: func(int) { answered() }})
+				}
+				for i := range rounds / 20 {
+					require.True(t, tr.CallSoon(func() { mustWrite(t, tr, numbered(plenty)) }))
+					readN(t, peer, plenty)
+					_, err := peer.Write([]byte{'x'})
+					require.NoError(t, err)
+					r.awaitData(t, i+1)
+				}
+				whenIdle(t, tr)
+				require.Zero(t, early, "answers to output that was still being paused for")
+			})
+		}
+	}
+}

@@ -34,6 +34,11 @@ type flowControl struct {
 	// not find an hour of history behind it.
 	owesPause, owesResume bool
 
+	// told is that the protocol knows of a pause and not of its end. next alone
+	// writes it, and whoever has the turn may read it without the lock, because
+	// next is only called in turn.
+	told bool
+
 	holdResume bool // something else has to be told before a resume
 }
 
@@ -92,10 +97,10 @@ func (f *flowControl) due() bool { return f.owesPause || f.owesResume && !f.hold
 func (f *flowControl) next() edge {
 	switch {
 	case f.owesPause:
-		f.owesPause = false
+		f.owesPause, f.told = false, true
 		return pauseEdge
 	case f.owesResume && !f.holdResume:
-		f.owesResume = false
+		f.owesResume, f.told = false, false
 		return resumeEdge
 	}
 	return noEdge

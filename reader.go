@@ -46,12 +46,12 @@ func (s *stream) receive(fd uintptr) bool {
 		return s.watchReader(fd)
 	}
 	p := s.proto.Load()
-	if p.buffered != nil {
+	if p.buffered != nil && !s.flow.told {
 		return s.receiveInto(p.buffered, fd)
 	}
 	buf := bufpool.Get(bufpool.Large)
 	n, more, err := s.recv(fd, buf.Data)
-	if s.gate.Load() || s.proto.Load() != p {
+	if s.gate.Load() || s.proto.Load() != p || s.flow.told && err != syscall.EAGAIN {
 		s.receivedLate(buf.Data[:n], err)
 		bufpool.Put(buf)
 		return true
@@ -63,9 +63,12 @@ func (s *stream) receive(fd uintptr) bool {
 	return s.received(n, err) && (n >= bulk || !s.drained(more))
 }
 
-// receivedLate takes the outcome of a receive during which somebody else shut
-// the gate, or installed another protocol: it may not be delivered before
-// reading is allowed again (RD-02), and then to who is there (SP-01).
+// receivedLate takes the outcome of a receive before which something else comes.
+// If somebody has shut the gate meanwhile, or installed another protocol, it may
+// not be delivered before reading is allowed again (RD-02), and then to who is
+// there (SP-01). If the protocol is pausing, the peer may have what is awaited to
+// go out, and this is its answer: the lock waits for a writer that has sent it
+// and not said so yet, and ResumeWriting comes first.
 // The caller has the turn, and has it again afterwards.
 func (s *stream) receivedLate(data []byte, err error) {
 	switch {
@@ -76,6 +79,9 @@ func (s *stream) receivedLate(data []byte, err error) {
 	case len(data) == 0:
 		err = io.EOF
 	}
+	s.mu.Lock()
+	s.edgesLocked()
+	s.mu.Unlock()
 	s.leave()
 	s.takeChunk(data, err)
 	s.enter()
