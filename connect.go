@@ -38,11 +38,12 @@ type ConnectOptions struct {
 	Resolver *net.Resolver
 
 	// KeepAlive configures TCP keep-alive, which is off by default as in
-	// asyncio.
+	// asyncio. Its Enable turns it on.
 	KeepAlive net.KeepAliveConfig
 
 	// TLS, if not nil, makes the connection a TLS client: ConnectionMade comes
 	// after the handshake. ServerName defaults to the host of the address.
+	// asyncio: ssl.
 	TLS *TLSOptions
 }
 
@@ -51,7 +52,7 @@ type AttachOptions struct {
 	TransportOptions
 
 	// TLS, if not nil, begins with a handshake, as the client or, with
-	// ServerSide, the server.
+	// ServerSide, the server. asyncio: ssl.
 	TLS *TLSOptions
 }
 
@@ -62,11 +63,12 @@ type AttachOptions struct {
 //
 // It blocks until ConnectionMade has returned, and so must not be called from
 // a callback that the new connection waits for. ctx counts until then: if it
-// ends, the connection is aborted. If ConnectionMade panics, the *PanicError is
-// returned. factory runs on the calling goroutine, once the connection is
-// there. Callbacks may already be running when CreateConnection returns; touch
-// the protocol through CallSoon or under a lock of your own. opts may be nil.
-// asyncio: loop.create_connection and create_unix_connection.
+// ends, the connection is aborted and the context's cause returned. If
+// ConnectionMade panics, the *PanicError is returned. factory runs on the calling
+// goroutine, once the connection is there. Callbacks may already be running when
+// CreateConnection returns; touch the protocol through CallSoon or under a lock
+// of your own. opts may be nil. asyncio: loop.create_connection and
+// create_unix_connection.
 func CreateConnection[P Protocol](ctx context.Context, network, address string, factory func() P, opts *ConnectOptions) (Transport, P, error) {
 	var none P
 	if factory == nil {

@@ -14,6 +14,7 @@ import (
 )
 
 // DatagramOptions are the settings of CreateDatagramEndpoint and AttachPacket.
+// What is for CreateDatagramEndpoint only is refused by AttachPacket.
 type DatagramOptions struct {
 	TransportOptions
 
@@ -25,9 +26,9 @@ type DatagramOptions struct {
 	// it. CreateDatagramEndpoint only. asyncio: allow_broadcast.
 	Broadcast bool
 
-	// ReusePort lets several sockets have the same local address. It is an
-	// error where the system has no such thing. CreateDatagramEndpoint only.
-	// asyncio: reuse_port.
+	// ReusePort lets several sockets have the same local address. Where the
+	// system has no such thing it is an error matching errors.ErrUnsupported.
+	// CreateDatagramEndpoint only. asyncio: reuse_port.
 	ReusePort bool
 
 	// KeepSocketFile leaves a Unix socket's file behind at the end.
@@ -56,8 +57,9 @@ type DatagramOptions struct {
 //
 // It blocks until ConnectionMade has returned, and so must not be called from
 // a callback that the new endpoint waits for. ctx counts until then: if it
-// ends, the endpoint is aborted. If ConnectionMade panics, the *PanicError is
-// returned. factory runs on the calling goroutine, once the socket is there.
+// ends, the endpoint is aborted and the context's cause returned. If
+// ConnectionMade panics, the *PanicError is returned. factory runs on the
+// calling goroutine, once the socket is there.
 // Callbacks may already be running when CreateDatagramEndpoint returns; touch
 // the protocol through CallSoon or under a lock of your own. opts may be nil.
 // asyncio: loop.create_datagram_endpoint.

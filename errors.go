@@ -9,16 +9,18 @@ import (
 	"time"
 )
 
-// Errors of the library itself. Whatever the operating system reports comes as
-// a *net.OpError around the system's error, the end of a connection matches
-// net.ErrClosed, and everything that took too long os.ErrDeadlineExceeded.
+// Errors of the library itself. What the operating system reports on a
+// connection comes as a *net.OpError around the system's error, the end of a
+// connection matches net.ErrClosed, and everything that took too long
+// os.ErrDeadlineExceeded.
 var (
-	// ErrBufferFull is returned by Write and WriteLines when output is waiting
-	// and the new bytes would bring it over WriteBufferMax. Nothing of them was
-	// accepted.
+	// ErrBufferFull is returned by Write, WriteLines and SendTo when output is
+	// waiting and the new bytes would bring it over WriteBufferMax. Nothing of
+	// them was accepted.
 	ErrBufferFull = errors.New("strand: write buffer is full")
 
-	// ErrWriteAfterEOF is returned by Write and WriteLines after WriteEOF.
+	// ErrWriteAfterEOF is returned by Write, WriteLines, Sendfile and StartTLS
+	// after WriteEOF.
 	ErrWriteAfterEOF = errors.New("strand: write after WriteEOF")
 
 	// ErrTooManyConnections is returned by Server.ServeConn when the server
@@ -68,10 +70,10 @@ func (e *TimeoutError) Timeout() bool { return true }
 func (e *TimeoutError) Temporary() bool { return true }
 
 // PanicError is what a connection ends with when one of its callbacks panics or
-// calls runtime.Goexit, or a method of the caller's net.Conn does. If the panic's
-// value is an error, the PanicError unwraps to it.
+// calls runtime.Goexit, or a method of the caller's net.Conn or net.PacketConn
+// does. If the panic's value is an error, the PanicError unwraps to it.
 type PanicError struct {
-	Value any    // what was given to panic
+	Value any    // what was given to panic; after Goexit an error that says so
 	Stack []byte // the stack of the goroutine at that moment
 }
 

@@ -19,12 +19,13 @@ const (
 type TransportOptions struct {
 	// WriteBufferHigh and WriteBufferLow are the initial water marks in bytes,
 	// by default 64 KiB and 16 KiB. If one is zero it is derived from the
-	// other: low is a quarter of high. Negative means a mark of 0 bytes.
+	// other: low is a quarter of high. Negative means a mark of 0 bytes. High
+	// below low is an error.
 	WriteBufferHigh, WriteBufferLow int
 
-	// WriteBufferMax is a hard limit of the output held, in bytes, after which
-	// Write returns ErrBufferFull. One write onto an empty buffer is always
-	// accepted. Zero or negative: no limit.
+	// WriteBufferMax is a hard limit of the output held, in bytes, over which
+	// Write and SendTo return ErrBufferFull. One write onto an empty buffer is
+	// always accepted. Zero or negative: no limit.
 	WriteBufferMax int
 
 	// CloseTimeout is how long Close waits for accepted output to go out
@@ -47,18 +48,18 @@ type TransportOptions struct {
 	// Logger gets what no caller can be told: panics of callbacks, failures of
 	// accepting, and in Debug more. Its Handler is called under no lock of the
 	// library's, so that it may ask for Server.Connections, say. Default
-	// slog.Default().
+	// slog.Default(). asyncio: loop.set_exception_handler.
 	Logger *slog.Logger
 
 	// Debug turns on asyncio's debug mode for the connection: slow callbacks
 	// and errors that are otherwise silent are logged, the slice given to
 	// DataReceived is overwritten after the call so that protocols that keep
 	// it are found out, and Server.Connections tells where each connection was
-	// created. Expensive.
+	// created. Expensive. asyncio: loop.set_debug.
 	Debug bool
 
 	// SlowCallback is the duration from which a callback is logged in Debug.
-	// Default 100 ms, negative: never.
+	// Default 100 ms, negative: never. asyncio: loop.slow_callback_duration.
 	SlowCallback time.Duration
 }
 

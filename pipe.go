@@ -15,15 +15,17 @@ import (
 	"github.com/gostrand/strand/internal/sockio"
 )
 
-// PipeOptions are the settings of ConnectPipe and its two short forms.
+// PipeOptions are the settings of ConnectPipe, ConnectReadPipe and
+// ConnectWritePipe.
 type PipeOptions struct {
 	TransportOptions
 }
 
 // ConnectPipe makes a transport of files: r to read from, w to write to, or
 // both, which may be the same file (a terminal, say). They may be pipes, FIFOs,
-// sockets and character devices; anything else is refused and stays the
-// caller's. The transport owns the files and closes them.
+// sockets and character devices; anything else is refused with an error matching
+// os.ErrInvalid and stays the caller's. The transport owns the files and closes
+// them.
 //
 // A half that is missing answers errors.ErrUnsupported. With only r, the end
 // of file closes the transport whatever EOFReceived returns; with only w,
@@ -37,8 +39,12 @@ type PipeOptions struct {
 // share, are never made non-blocking themselves. What can only block is used
 // from a goroutine that may outlive the transport until its last call returns.
 // The files must not be used otherwise, and nobody may call their Fd, which
-// would make them block. ConnectPipe blocks until ConnectionMade has returned;
-// ctx counts until then. asyncio: connect_read_pipe and connect_write_pipe.
+// would make them block.
+//
+// It blocks, calls factory and heeds ctx as CreateConnection does. If it returns
+// an error because of its arguments or because factory panics, the files stay
+// open and the caller's. opts may be nil.
+// asyncio: connect_read_pipe and connect_write_pipe.
 func ConnectPipe[P Protocol](ctx context.Context, r, w *os.File, factory func() P, opts *PipeOptions) (Transport, P, error) {
 	var none P
 	if factory == nil {

@@ -86,8 +86,9 @@ type DatagramProtocol interface {
 
 	// DatagramReceived gets one whole datagram, which may be empty, and its
 	// sender's address: a *net.UDPAddr or *net.UnixAddr, nil for an unnamed
-	// Unix socket. data is only valid until DatagramReceived returns; addr may
-	// be kept and must not be changed. asyncio: datagram_received.
+	// Unix socket, or what another net.PacketConn says. data is only valid
+	// until DatagramReceived returns; addr may be kept and must not be changed.
+	// asyncio: datagram_received.
 	DatagramReceived(data []byte, addr net.Addr)
 
 	// ErrorReceived reports an error of an earlier send or of a receive. The
@@ -113,18 +114,20 @@ type SubprocessProtocol interface {
 	PipeDataReceived(fd int, data []byte)
 
 	// PipeConnectionLost says that the pipe at the child's descriptor fd (0, 1
-	// or 2) was closed, and why. asyncio: pipe_connection_lost.
+	// or 2) was closed, and why: err is as in ConnectionLost. It is called once
+	// for every pipe, after its last data. asyncio: pipe_connection_lost.
 	PipeConnectionLost(fd int, err error)
 
-	// ProcessExited says that the process has ended; ReturnCode is set. It may
-	// come before or after the last data of the pipes. asyncio:
+	// ProcessExited says that the process has ended; ReturnCode is set. It is
+	// called once, before or after the last data of the pipes. asyncio:
 	// process_exited.
 	ProcessExited()
 }
 
 // ShutdownRequester is an optional ability of a Protocol: Server.Shutdown
 // calls ShutdownRequested, in turn with the other callbacks, instead of
-// closing the connection, and lets the protocol finish and close it.
+// closing the connection, and lets the protocol finish and close it. asyncio
+// has no such thing.
 type ShutdownRequester interface {
 	ShutdownRequested()
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/gostrand/strand/internal/sockio"
 )
 
-// ErrSendfileActive is returned by Write, WriteLines, WriteEOF and Sendfile
-// while a Sendfile is running on the same transport.
+// ErrSendfileActive is returned by Write, WriteLines, WriteEOF, StartTLS and
+// Sendfile while a Sendfile is running on the same transport.
 var ErrSendfileActive = errors.New("strand: a Sendfile is in progress")
 
 // Sendfile sends count bytes of f from offset on, or up to the end of the file
@@ -35,8 +35,9 @@ var ErrSendfileActive = errors.New("strand: a Sendfile is in progress")
 // A negative offset or count, and an f that is not a regular file, are errors
 // that match os.ErrInvalid; pipes, and transports that are not this package's,
 // get one that matches errors.ErrUnsupported. A second call at the same time
-// returns ErrSendfileActive. asyncio: loop.sendfile, where count=None means up
-// to the end.
+// returns ErrSendfileActive; after WriteEOF it is ErrWriteAfterEOF, and during a
+// TLS handshake Sendfile is refused, too. asyncio: loop.sendfile, where
+// count=None means up to the end.
 func Sendfile(ctx context.Context, t Transport, f *os.File, offset, count int64) (int64, error) {
 	s, ok := t.(*stream)
 	if !ok || s.pipe != nil {

@@ -13,28 +13,29 @@ import (
 	"time"
 )
 
-// ServerOptions are the settings of CreateServer and ServeListener.
+// ServerOptions are the settings of CreateServer and ServeListener. What is for
+// CreateServer only is refused by ServeListener.
 type ServerOptions struct {
 	TransportOptions
 
 	// Addresses are further addresses to listen on, of the same network.
-	// CreateServer only.
+	// CreateServer only. asyncio: several hosts.
 	Addresses []string
 
 	// DelayStart binds the addresses and leaves listening to StartServing or
 	// ServeForever; until then connections are refused. On systems other than
-	// Unix it is not supported. CreateServer only. asyncio:
-	// start_serving=False.
+	// Unix it is an error matching errors.ErrUnsupported. CreateServer only.
+	// asyncio: start_serving=False.
 	DelayStart bool
 
 	// Backlog is the length of the kernel's queue of connections that are not
-	// accepted yet. Default: the system's maximum. Linux only. CreateServer
-	// only. asyncio: backlog, 100 there.
+	// accepted yet. Default, and if negative: the system's maximum. Linux only.
+	// CreateServer only. asyncio: backlog, 100 there.
 	Backlog int
 
-	// ReusePort lets several sockets listen on the same address. It is an
-	// error where the system has no such thing. CreateServer only. asyncio:
-	// reuse_port.
+	// ReusePort lets several sockets listen on the same address. Where the
+	// system has no such thing it is an error matching errors.ErrUnsupported.
+	// CreateServer only. asyncio: reuse_port.
 	ReusePort bool
 
 	// KeepAlive configures TCP keep-alive of accepted connections, which is
@@ -52,7 +53,7 @@ type ServerOptions struct {
 
 	// TLS, if not nil, makes the server a TLS server: ConnectionMade comes
 	// after the handshake, and connections whose handshake fails are closed
-	// without a callback.
+	// without a callback. asyncio: ssl.
 	TLS *TLSOptions
 
 	// ShutdownTimeout is what ServeForever grants the connections when its
@@ -98,7 +99,9 @@ const (
 // CreateServer listens on address and serves every connection with a protocol
 // of its own from factory. network is "tcp", "tcp4", "tcp6" or "unix". All
 // addresses of a host name are bound; an empty host means all interfaces, and a
-// literal address its own family only: [::] does not accept IPv4.
+// literal address its own family only: [::] does not accept IPv4. A socket's file
+// that is found at a Unix path is removed first, even if another server listens
+// there, and the server's own when it is closed.
 //
 // It does not block, except for resolving a host name, to which ctx applies;
 // ctx has no meaning for the server afterwards. factory is called on each
@@ -367,7 +370,8 @@ func (s *Server) warnInCallback() {
 // a ShutdownRequester are asked, the others are closed gracefully. It blocks
 // until all are gone. When ctx ends before, what is left is aborted, and the
 // context's cause is returned without waiting for blocked callbacks. Called
-// from a callback of one of the server's connections it waits for itself.
+// from a callback of one of the server's connections it waits for itself. A
+// second call asks again and waits, too. asyncio has no such thing.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.closeBeside()
 	for _, c := range s.streams() {
@@ -423,8 +427,8 @@ type ConnectionInfo struct {
 	Created               string        // in Debug, the stack of the goroutine that created it
 }
 
-// Connections lists what is open: every connection from its acceptance until
-// its ConnectionLost has returned.
+// Connections lists what is open, newest first: every connection from its
+// acceptance until its ConnectionLost has returned. asyncio has no such thing.
 func (s *Server) Connections() []ConnectionInfo {
 	var infos []ConnectionInfo
 	for _, c := range s.streams() {
@@ -434,14 +438,15 @@ func (s *Server) Connections() []ConnectionInfo {
 }
 
 // FailedHandshakes returns how many connections were closed because their TLS
-// handshake failed. Why is logged at debug level.
+// handshake failed. Why is logged at level Debug.
 func (s *Server) FailedHandshakes() uint64 { return s.failedHandshakes.Load() }
 
 // ServeConn makes conn, which was accepted or hijacked elsewhere, a connection
 // of this server: its factory provides the protocol, and Shutdown and Wait
-// include it. It does not block. The result is an error matching
-// net.ErrClosed after Close, or ErrTooManyConnections; conn stays the caller's
-// then.
+// include it. conn has to be such as Attach takes. It does not block. An error
+// matches net.ErrClosed after Close, is ErrTooManyConnections at
+// MaxConnections, or says that conn cannot be served; conn stays the caller's
+// then. asyncio: loop.connect_accepted_socket.
 func (s *Server) ServeConn(conn net.Conn) error {
 	if err := checkConn(conn); err != nil {
 		return err

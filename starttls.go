@@ -32,13 +32,16 @@ var errUpgrading = errors.New("strand: StartTLS is already running")
 // same error. It fails with ErrPlaintextPending if the library holds plaintext
 // that no callback has seen. Bytes that the kernel holds are TLS's, and so are
 // those of the library that follow a Prefix or, to a server, look like a
-// ClientHello, whose first byte is 0x16. A conn of
-// the caller's that has no deadlines can only be upgraded from a callback:
-// nothing else brings the reader back from its Read.
-// The error returned matches net.ErrClosed on a connection that is closing,
-// and errors.ErrUnsupported for transports that cannot have TLS. A second call
-// is an error until the handshake is over, and begins TLS inside TLS afterwards.
-// asyncio: loop.start_tls.
+// ClientHello, whose first byte is 0x16. A conn of the caller's that has no
+// deadlines can only be upgraded from a callback: nothing else brings the reader
+// back from its Read.
+//
+// If StartTLS returns an error, nothing has changed, and done is not called. The
+// error matches net.ErrClosed on a connection that is closing, ErrWriteAfterEOF
+// after WriteEOF, ErrSendfileActive during a Sendfile, and errors.ErrUnsupported
+// for transports that cannot have TLS. A second call is an error until the
+// handshake is over, and begins TLS inside TLS afterwards. asyncio:
+// loop.start_tls.
 func StartTLS(t Transport, opts *TLSOptions, done func(error)) error {
 	_, err := startTLS(t, opts, done)
 	return err
@@ -69,9 +72,10 @@ func startTLS(t Transport, opts *TLSOptions, done func(error)) (*upgrade, error)
 	return s.sec.up, nil
 }
 
-// StartTLSWait is StartTLS and the wait for its end. It must not be called
-// from a callback of t. If ctx ends before the handshake, the connection is
-// aborted and the context's cause returned. asyncio: loop.start_tls.
+// StartTLSWait is StartTLS and the wait for its end, whose error it returns. It
+// must not be called from a callback of t, which would wait for itself. If ctx
+// ends before the handshake is over, the connection ends with the context's
+// cause, which is returned. asyncio: loop.start_tls.
 func StartTLSWait(ctx context.Context, t Transport, opts *TLSOptions) error {
 	done := make(chan error, 1)
 	up, err := startTLS(t, opts, func(err error) { done <- err })

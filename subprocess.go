@@ -22,8 +22,8 @@ const defaultTermDelay = 5 * time.Second
 // waited for (SU-16).
 const unknownCode = 255
 
-// Stdio says what one of a child's standard streams is connected to. The zero
-// value is a pipe to this process.
+// Stdio says what one of a child's standard streams is connected to: a choice
+// below or StdioFile. The zero value is a pipe to this process.
 type Stdio struct {
 	mode stdioMode
 	file *os.File
@@ -52,7 +52,7 @@ var (
 	StdioStdout = Stdio{mode: stdioStdout}
 )
 
-// StdioFile is an open file, which stays the caller's.
+// StdioFile is an open file, which stays the caller's. asyncio: a file.
 func StdioFile(f *os.File) Stdio { return Stdio{mode: stdioFile, file: f} }
 
 // SubprocessOptions are the settings of SubprocessExec and SubprocessShell.
@@ -62,10 +62,11 @@ type SubprocessOptions struct {
 	TransportOptions
 
 	// Stdin, Stdout and Stderr are the child's standard streams, pipes by
-	// default.
+	// default. asyncio: stdin, stdout, stderr.
 	Stdin, Stdout, Stderr Stdio
 
-	// Dir, Env, ExtraFiles and SysProcAttr are those of exec.Cmd.
+	// Dir, Env, ExtraFiles and SysProcAttr are those of exec.Cmd. asyncio: cwd,
+	// env, pass_fds, and start_new_session and its like.
 	Dir         string
 	Env         []string
 	ExtraFiles  []*os.File
@@ -75,7 +76,8 @@ type SubprocessOptions struct {
 	// every member Kill, Terminate, SendSignal, Close and the end of the
 	// context then send: they reach grandchildren. After the end of the child
 	// itself nobody is sent anything, for the group's number may be another's.
-	// It is an error where the system has no such thing.
+	// Where the system has no such thing it is an error matching
+	// errors.ErrUnsupported. asyncio: process_group.
 	ProcessGroup bool
 }
 
@@ -84,12 +86,16 @@ type SubprocessOptions struct {
 //
 // It blocks until ConnectionMade has returned. A program that cannot be
 // started is an error that matches fs.ErrNotExist, fs.ErrPermission or what
-// the system says, and no callback is called. If ctx ends before the start,
-// nothing is started; if it ends later, also after SubprocessExec has
-// returned, the child is killed, its pipes are closed, and ConnectionLost gets
-// the context's cause. Somebody else's waiting for the child, or an ignored
-// SIGCHLD, makes the return code 255. opts may be nil. asyncio:
-// loop.subprocess_exec.
+// the system says, and no callback is called. If ConnectionMade panics, the
+// *PanicError is returned. factory runs on the calling goroutine, before the
+// child is started; callbacks may already be running when SubprocessExec
+// returns.
+//
+// If ctx ends before the start, nothing is started; if it ends later, also after
+// SubprocessExec has returned, the child is killed, its pipes are closed, and
+// ConnectionLost gets the context's cause. Somebody else's waiting for the
+// child, or an ignored SIGCHLD, makes the return code 255. opts may be nil.
+// asyncio: loop.subprocess_exec.
 func SubprocessExec[P SubprocessProtocol](ctx context.Context, argv []string, factory func() P, opts *SubprocessOptions) (SubprocessTransport, P, error) {
 	var none P
 	if len(argv) == 0 || argv[0] == "" {

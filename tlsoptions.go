@@ -24,8 +24,9 @@ type TLSOptions struct {
 	Config *tls.Config
 
 	// ServerName is the name that a client checks the certificate against, and
-	// sends. Default: Config.ServerName, then the host connected to. Attach
-	// and StartTLS know no host. asyncio: server_hostname.
+	// sends. Default: Config.ServerName, then the host connected to. Attach,
+	// StartTLS and Unix sockets know no host: there it is an error to give no
+	// name, unless Config has InsecureSkipVerify. asyncio: server_hostname.
 	ServerName string
 
 	// ServerSide makes this end the server. Attach and StartTLS only: a server
@@ -48,7 +49,7 @@ type TLSOptions struct {
 
 	// Prefix is what of TLS's bytes was received already: the ClientHello
 	// that came in one segment with a PROXY header, say. It is copied. Attach
-	// and StartTLS only.
+	// and StartTLS only; elsewhere it is an error.
 	Prefix []byte
 }
 
@@ -122,6 +123,7 @@ type Cipher struct {
 
 // TLSState returns the state of the connection's TLS session, as it was after
 // the handshake, and whether there is one. It keeps its answer after the end.
+// asyncio: get_extra_info("ssl_object").
 func TLSState(t BaseTransport) (tls.ConnectionState, bool) {
 	state, ok := t.ExtraInfo(ExtraSSLObject).(tls.ConnectionState)
 	return state, ok

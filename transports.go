@@ -37,9 +37,10 @@ const (
 type BaseTransport interface {
 	// Close ends the connection gracefully: nothing more is received or
 	// accepted, output that was accepted still goes out (for at most
-	// CloseTimeout), then ConnectionLost(nil) follows. It never waits; Done
-	// tells when the end has come. A second call does nothing. The result is
-	// always nil; it is there for io.Closer. asyncio: close.
+	// CloseTimeout), then ConnectionLost(nil) follows. A child it kills: see
+	// SubprocessTransport. It never waits; Done tells when the end has come. A
+	// second call does nothing. The result is always nil; it is there for
+	// io.Closer. asyncio: close.
 	Close() error
 
 	// IsClosing reports whether the end has begun: Close, Abort, an error, or
@@ -76,8 +77,9 @@ type BaseTransport interface {
 type ReadTransport interface {
 	BaseTransport
 
-	// IsReading reports whether the transport is neither paused nor closing.
-	// asyncio: is_reading.
+	// IsReading reports whether the transport is neither paused nor closing,
+	// has something to read from, and no Sendfile is running. asyncio:
+	// is_reading.
 	IsReading() bool
 
 	// PauseReading stops reading from the kernel, so that in the end the peer
@@ -101,9 +103,10 @@ type WriteTransport interface {
 	// in memory; heed PauseWriting or Writable. p is not kept.
 	//
 	// The result is 0 or len(p), all or nothing. Errors match ErrWriteAfterEOF,
-	// net.ErrClosed after the end began, ErrBufferFull, or are the socket's
-	// own, after which the connection is closing. An empty p does nothing.
-	// asyncio: write.
+	// ErrSendfileActive, net.ErrClosed after the end began, ErrBufferFull,
+	// errors.ErrUnsupported if there is nothing to write to, or are the
+	// socket's own, after which the connection is closing. An empty p does
+	// nothing. asyncio: write.
 	Write(p []byte) (int, error)
 
 	// WriteLines is Write for several pieces, in one vectored call where the
@@ -113,18 +116,19 @@ type WriteTransport interface {
 	// WriteEOF closes the sending side once everything written before is out,
 	// and, on a *tls.Conn given to Attach, once its handshake is over; receiving
 	// goes on. It returns errors.ErrUnsupported if the connection cannot do that,
-	// and the socket's error if it fails at once; if it fails later, the reading
-	// side tells what is wrong. A second call, and one while closing, does
-	// nothing. asyncio: write_eof.
+	// ErrSendfileActive during a Sendfile, and the socket's error if it fails at
+	// once; if it fails later, the reading side tells what is wrong. A second
+	// call, and one while closing, does nothing. asyncio: write_eof.
 	WriteEOF() error
 
-	// CanWriteEOF reports whether WriteEOF is possible. asyncio:
-	// can_write_eof.
+	// CanWriteEOF reports whether WriteEOF is possible: not over TLS, nor on a
+	// conn without CloseWrite, nor where one file is both ends of a pipe
+	// transport. asyncio: can_write_eof.
 	CanWriteEOF() bool
 
 	// Abort ends the connection at once: output that the kernel has not taken
-	// is lost, ConnectionLost(nil) follows. A second call does nothing.
-	// asyncio: abort.
+	// is lost, ConnectionLost(nil) follows. It also ends a Close that still has
+	// output to send. A second call does nothing. asyncio: abort.
 	Abort()
 
 	// WriteBufferSize returns the number of bytes accepted and not yet taken
@@ -144,8 +148,8 @@ type WriteTransport interface {
 
 	// Writable reports whether a well-behaved protocol may write: it is false
 	// from the moment the high-water mark is crossed until the low-water mark
-	// is reached, and whenever Write would be refused for good: after WriteEOF
-	// and from the moment the end begins. asyncio has no such thing.
+	// is reached, and whenever Write would be refused: after WriteEOF, during a
+	// Sendfile, and from the moment the end begins. asyncio has no such thing.
 	Writable() bool
 }
 
@@ -178,13 +182,13 @@ type DatagramTransport interface {
 	// SendTo sends one datagram to addr, or to the connected peer if addr is
 	// nil. It never blocks and does not keep p: what the kernel does not take
 	// now is queued. Errors of the network go to ErrorReceived; SendTo itself
-	// returns an error for an address that does not fit the endpoint, for a
-	// full buffer (ErrBufferFull) and after the end began (net.ErrClosed).
-	// asyncio: sendto.
+	// returns a *net.AddrError for an address that does not fit the endpoint,
+	// ErrBufferFull, and after the end began an error matching net.ErrClosed.
+	// An empty p is a datagram, too. asyncio: sendto.
 	SendTo(p []byte, addr net.Addr) error
 
 	// SendToAddrPort is SendTo for UDP without an allocated address. The zero
-	// AddrPort stands for nil.
+	// AddrPort stands for nil. asyncio: sendto.
 	SendToAddrPort(p []byte, addr netip.AddrPort) error
 
 	// Abort is WriteTransport's.
@@ -199,21 +203,24 @@ type DatagramTransport interface {
 	// Writable is WriteTransport's.
 	Writable() bool
 
-	// SetProtocol makes p the receiver of all later callbacks. asyncio:
-	// set_protocol.
+	// SetProtocol makes p the receiver of all later callbacks, as Transport's
+	// does. asyncio: set_protocol.
 	SetProtocol(p DatagramProtocol)
 
 	// Protocol returns the current protocol. asyncio: get_protocol.
 	Protocol() DatagramProtocol
 
-	// LocalAddr returns the local address.
+	// LocalAddr returns the local address. asyncio: get_extra_info("sockname").
 	LocalAddr() net.Addr
 
-	// RemoteAddr returns the address of the connected peer, or nil.
+	// RemoteAddr returns the address of the connected peer, or nil. asyncio:
+	// get_extra_info("peername").
 	RemoteAddr() net.Addr
 }
 
-// SubprocessTransport is a child process and its pipes. asyncio:
+// SubprocessTransport is a child process and its pipes. Its Close kills the
+// child and aborts the pipes, so that output held is lost; ConnectionLost(nil)
+// follows when all of them have ended. Shutdown is the gentle way. asyncio:
 // SubprocessTransport.
 type SubprocessTransport interface {
 	BaseTransport
@@ -232,14 +239,17 @@ type SubprocessTransport interface {
 	// get_returncode.
 	ReturnCode() (code int, exited bool)
 
-	// Kill kills the child. After its end is known it returns
-	// os.ErrProcessDone, as Terminate and SendSignal do. asyncio: kill.
+	// Kill kills the child; its pipes go on until they end. After its end is
+	// known it returns os.ErrProcessDone, as Terminate and SendSignal do.
+	// asyncio: kill.
 	Kill() error
 
-	// Terminate asks the child to end (SIGTERM). asyncio: terminate.
+	// Terminate asks the child to end (SIGTERM), which is an error on Windows.
+	// asyncio: terminate.
 	Terminate() error
 
-	// SendSignal sends a signal to the child. asyncio: send_signal.
+	// SendSignal sends a signal to the child. Windows knows os.Kill only.
+	// asyncio: send_signal.
 	SendSignal(sig os.Signal) error
 
 	// Shutdown ends the child step by step and waits for the end. If the
@@ -253,8 +263,8 @@ type SubprocessTransport interface {
 	// asyncio has no such thing.
 	Shutdown(ctx context.Context) error
 
-	// SetProtocol makes p the receiver of all later callbacks. asyncio:
-	// set_protocol.
+	// SetProtocol makes p the receiver of all later callbacks, as Transport's
+	// does. asyncio: set_protocol.
 	SetProtocol(p SubprocessProtocol)
 
 	// Protocol returns the current protocol. asyncio: get_protocol.

@@ -67,9 +67,9 @@ func OpenConnection(ctx context.Context, network, address string, opts *Options)
 
 // Attach makes a connection that exists a stream, which then owns it, as
 // strand.Attach does: a socket that was accepted elsewhere, one end of
-// net.Pipe, a hijacked HTTP connection. opts may be nil. If the error is one of
-// the arguments, conn stays open and the caller's. asyncio:
-// open_connection(sock=...).
+// net.Pipe, a hijacked HTTP connection. It blocks as OpenConnection does. opts
+// may be nil. If the error is one of the arguments, conn stays open and the
+// caller's. asyncio: open_connection(sock=...).
 func Attach(ctx context.Context, conn net.Conn, opts *AttachOptions) (*Reader, *Writer, error) {
 	var o AttachOptions
 	if opts != nil {

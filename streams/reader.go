@@ -224,8 +224,9 @@ func (r *Reader) ReadAll(ctx context.Context) ([]byte, error) {
 }
 
 // ReadExactly returns n bytes, which belong to the caller, and waits for them.
-// n may be more than the limit. If the stream ends before, the error is an
-// *IncompleteReadError with what there was. asyncio: readexactly.
+// n may be more than the limit; a negative n is an error. If the stream ends
+// before, the error is an *IncompleteReadError with what there was. asyncio:
+// readexactly.
 func (r *Reader) ReadExactly(ctx context.Context, n int) ([]byte, error) {
 	switch {
 	case n < 0:
@@ -249,7 +250,8 @@ func (r *Reader) ReadExactly(ctx context.Context, n int) ([]byte, error) {
 
 // ReadUntil returns everything up to and including a separator, as memory of
 // the caller's, and waits for it. Of several separators it is the one that ends
-// first, whatever its length, and the shortest of those that end there.
+// first, whatever its length, and the shortest of those that end there. No
+// separator and an empty one are errors.
 //
 // If the stream ends before, the error is an *IncompleteReadError with what
 // there was. If there are more bytes than the limit and no separator among

@@ -180,9 +180,10 @@ func (w *Writer) room() int {
 var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 // ReadFrom writes all that src has, and waits for room before each piece, so
-// that io.Copy to a Writer holds little memory. It returns src's error, unless
-// that is io.EOF, or the connection's. There is no limit in time but the
-// transport's WriteTimeout.
+// that io.Copy to a Writer holds little memory. It returns how much the
+// transport has accepted, and src's error, unless that is io.EOF, or the
+// connection's. There is no limit in time but the transport's WriteTimeout.
+// asyncio has no such thing.
 func (w *Writer) ReadFrom(src io.Reader) (n int64, err error) {
 	buf := copyBuffers.Get().(*[32 << 10]byte)
 	defer copyBuffers.Put(buf)
@@ -219,9 +220,10 @@ func (w *Writer) ReadFrom(src io.Reader) (n int64, err error) {
 // already, what the Reader holds is the rest of it. Nobody reads it as
 // plaintext: what is no ClientHello fails the handshake.
 //
-// If the handshake fails the connection ends with the same error, and if ctx
-// ends before, the connection is aborted and ctx's cause returned. Once is
-// enough: a second call makes TLS inside TLS. asyncio: start_tls.
+// If the handshake fails the connection ends with the same error. If ctx ends
+// before the handshake is over, its cause is returned and the connection
+// aborted, unless StartTLS still waits for room: then nothing is changed. A
+// second call makes TLS inside TLS. asyncio: start_tls.
 func (w *Writer) StartTLS(ctx context.Context, opts *strand.TLSOptions) error {
 	if err := w.Drain(ctx); err != nil {
 		return err
