@@ -99,9 +99,9 @@
 //   - What is posted by [BaseTransport].CallSoon, by a timer or by a water mark
 //     while no callback runs is run by a goroutine made for it, which ends when
 //     nothing is left.
-//   - A connection that is not a *net.TCPConn or *net.UnixConn is closed by a
-//     goroutine of its own when a read or write has to be interrupted, because
-//     its Close may block.
+//   - A conn that can only be used through its own methods, as all that package
+//     net did not make, is closed by a goroutine of its own when a read or write
+//     has to be interrupted, because its Close may block.
 //   - A file that can only block has a goroutine for each call of its Read or
 //     Write.
 //   - A [Server] has one accepting goroutine for each address it listens on.
