@@ -26,11 +26,12 @@ type CheckOptions struct {
 // Check returns a Protocol that passes everything on to p and fails the test
 // when one of the laws of a connection is broken: callbacks that overlap or
 // nest, come before ConnectionMade or after ConnectionLost, data after the end
-// of file, a resume without a pause. It also fails the test when p
+// of file, pauses and resumes that do not alternate. It also fails the test when
+// p
 //
 //   - keeps the slice given to DataReceived, which is found out at the end of
-//     the test, by whether the garbage collector can free it; p always gets a
-//     copy, which is overwritten when DataReceived returns;
+//     the test, by whether the garbage collector can free it (of the first 1000);
+//     p always gets a copy, which is overwritten when DataReceived returns;
 //   - goes on writing after the end of the connection, without heeding the
 //     error that matches net.ErrClosed: the fifth such Write fails the test;
 //   - has paused reading and not resumed it once when the test ends, although

@@ -19,5 +19,5 @@
 // must not come, or if the protocol misuses its transport.
 //
 // For a transport of one's own there is [TestTransport], the conformance suite
-// that every transport of package strand passes.
+// that every stream transport of package strand passes.
 package strandtest

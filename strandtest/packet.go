@@ -16,7 +16,9 @@ const maxDatagram = 65507
 // As over UDP, a datagram is delivered whole or not at all: one that finds the
 // other end's queue full, or goes to an address where nobody is, is lost
 // without an error. Its addresses are *net.UDPAddrs, of a network that exists
-// in documentation only. All methods may be called from any goroutine.
+// in documentation only. All methods may be called from any goroutine. Errors are
+// *net.OpErrors that match net.ErrClosed, os.ErrDeadlineExceeded or
+// syscall.EMSGSIZE.
 type PacketConn struct {
 	addr   *net.UDPAddr
 	peer   *PacketConn
@@ -69,8 +71,8 @@ func (c *PacketConn) ReadFrom(p []byte) (int, net.Addr, error) {
 	}
 }
 
-// WriteTo sends one datagram. It does not wait and does not keep p. A nil addr
-// means the other end.
+// WriteTo sends one datagram, of at most 65,507 bytes. It does not wait and does
+// not keep p. A nil addr means the other end.
 func (c *PacketConn) WriteTo(p []byte, addr net.Addr) (int, error) {
 	switch {
 	case isClosed(c.done):

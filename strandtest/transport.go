@@ -13,13 +13,13 @@ import (
 
 // Transport is a fake strand.Transport for unit tests of one protocol. It has
 // no goroutine, no connection and no clock of its own: callbacks run inside the
-// test's calls of Run, Feed, FeedEOF, FeedError, Take, Advance and of
-// NewTransport, which return when nothing is left to run. What a callback or
+// test's calls of NewTransport, Run, the Feed methods, Take, Release, Advance,
+// Written and Lost, which return when nothing is left to run. What a callback or
 // another goroutine causes (a water mark, CallSoon, the end) is queued, and
 // run in the order of the real transport by the running call, or the next.
 //
 // What the protocol writes is taken by an imaginary peer at once. After Hold it
-// is kept back as by a peer that does not read, until Take.
+// is kept back as by a peer that does not read, until Take or Release.
 //
 // A panic of a callback passes through to the test. All methods of
 // strand.Transport may be called from any goroutine, and the test's own from
