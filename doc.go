@@ -77,8 +77,9 @@
 //     is closed with unread input; where the last bytes matter, use WriteEOF
 //     and wait for EOFReceived.
 //  6. After Close or ConnectionLost, Write returns an error that matches
-//     [net.ErrClosed], accessors keep their answers, and every method stays
-//     safe and may be called again.
+//     [net.ErrClosed], or is still [ErrWriteAfterEOF] if WriteEOF came first,
+//     accessors keep their answers, and every method stays safe and may be
+//     called again.
 //  7. A panic or runtime.Goexit in a callback is caught and logged with its
 //     stack, ends that connection with a [*PanicError], and harms no other
 //     connection.

@@ -102,11 +102,11 @@ type WriteTransport interface {
 	// WriteBufferMax is set): io.Copy into a transport holds the whole source
 	// in memory; heed PauseWriting or Writable. p is not kept.
 	//
-	// The result is 0 or len(p), all or nothing. Errors match ErrWriteAfterEOF,
-	// ErrSendfileActive, net.ErrClosed after the end began, ErrBufferFull,
-	// errors.ErrUnsupported if there is nothing to write to, or are the
-	// socket's own, after which the connection is closing. An empty p does
-	// nothing. asyncio: write.
+	// The result is 0 or len(p), all or nothing. Errors match, the first that
+	// applies, errors.ErrUnsupported if there is nothing to write to,
+	// ErrWriteAfterEOF, ErrSendfileActive, net.ErrClosed after the end began,
+	// ErrBufferFull, or are the socket's own, after which the connection is
+	// closing. An empty p sends nothing. asyncio: write.
 	Write(p []byte) (int, error)
 
 	// WriteLines is Write for several pieces, in one vectored call where the
@@ -167,11 +167,12 @@ type Transport interface {
 	// asyncio: get_protocol.
 	Protocol() Protocol
 
-	// LocalAddr returns the local address. asyncio: get_extra_info("sockname").
+	// LocalAddr returns the local address, for a pipe the name of its file.
+	// asyncio: get_extra_info("sockname").
 	LocalAddr() net.Addr
 
-	// RemoteAddr returns the peer's address. asyncio:
-	// get_extra_info("peername").
+	// RemoteAddr returns the peer's address, for a pipe the name of its file.
+	// asyncio: get_extra_info("peername").
 	RemoteAddr() net.Addr
 }
 
