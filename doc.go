@@ -91,7 +91,7 @@
 //
 // The callbacks of a connection run on the goroutine that reads from it; there
 // is no hop between a read and DataReceived, nor between DataReceived and the
-// system call of its Write. These are all go statements there are:
+// system call of its Write. These are all the go statements:
 //
 //   - Every connection, datagram endpoint and pipe has a reader goroutine, from
 //     before ConnectionMade until ConnectionLost has returned.
