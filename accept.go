@@ -25,6 +25,9 @@ func (s *Server) acceptLoop(l *listener) {
 		conn, err := l.Accept()
 		if err == nil {
 			delay = 0
+			if l.foreign { // its Accept may have done anything
+				_ = setNoDelay(conn) // a conn that is broken says so when it is read
+			}
 			if !s.acquire() || !s.serve(conn, l.foreign) {
 				conn.Close()
 				return

@@ -26,6 +26,17 @@ func noDelay(t *testing.T, tr strand.Transport) int {
 	return value
 }
 
+// delaying is a listener whose conns gather small writes.
+type delaying struct{ net.Listener }
+
+func (l delaying) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		err = conn.(*net.TCPConn).SetNoDelay(false)
+	}
+	return conn, err
+}
+
 // BT-14: TCP_NODELAY is on for connections that were made, accepted, and
 // attached, though it was off. XI-02: getsockopt works.
 func TestNoDelay(t *testing.T) {
@@ -48,6 +59,22 @@ func TestNoDelay(t *testing.T) {
 	require.NoError(t, ours.(*net.TCPConn).SetNoDelay(false))
 	require.NotZero(t, noDelay(t, attach(t, ours, newRecorder(), nil)), "attached")
 	require.NotEmpty(t, s.Addrs())
+
+	theirs := newRecorder()
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	wrapped, err := strand.ServeListener(delaying{inner}, func() *recorder { return theirs }, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		wrapped.AbortClients()
+		wrapped.Close()
+		waitFor(t, wrapped)
+	})
+	peer, err := net.Dial("tcp", inner.Addr().String())
+	require.NoError(t, err)
+	defer peer.Close()
+	theirs.awaitCall(t, "ConnectionMade")
+	require.NotZero(t, noDelay(t, theirs.transport()), "accepted by a caller's listener")
 }
 
 // BT-05: on a socket too nothing is read before ConnectionMade has returned:

@@ -170,15 +170,22 @@ func checkConn(conn net.Conn) error {
 
 // adopt brings a conn of unknown history into the state of a new one.
 func adopt(conn net.Conn) error {
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		if err := tcp.SetNoDelay(true); err != nil {
-			return err
-		}
+	if err := setNoDelay(conn); err != nil {
+		return err
 	}
 	if err := conn.SetDeadline(time.Time{}); errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	return nil // a conn without deadlines has none to clear
+}
+
+// setNoDelay sends small writes of a TCP conn at once, as package net's conns do
+// until somebody changes it.
+func setNoDelay(conn net.Conn) error {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		return tcp.SetNoDelay(true)
+	}
+	return nil
 }
 
 // produce calls a factory.
