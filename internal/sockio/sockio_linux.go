@@ -31,8 +31,12 @@ func Recv(k Kind, fd uintptr, p []byte) (n int, more bool, err error) {
 	case TCPInq:
 		return recvInq(fd, p)
 	}
+	call := syscall.RawSyscall6
+	if len(p) > rawMax {
+		call = syscall.Syscall6
+	}
 	for {
-		r, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), recvFlags, 0, 0)
+		r, _, e := call(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), recvFlags, 0, 0)
 		switch e {
 		case 0:
 			return int(r), true, nil
@@ -78,11 +82,15 @@ func recvInq(fd uintptr, p []byte) (n int, more bool, err error) {
 	m.iov.SetLen(len(p))
 	m.hdr.Iov, m.hdr.Iovlen = &m.iov, 1
 	m.hdr.Control = (*byte)(unsafe.Pointer(&m.control))
+	call := syscall.RawSyscall
+	if len(p) > rawMax {
+		call = syscall.Syscall
+	}
 	var e syscall.Errno
 	for {
 		m.hdr.SetControllen(int(unsafe.Sizeof(m.control)))
 		var r uintptr
-		r, _, e = syscall.RawSyscall(syscall.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&m.hdr)), recvFlags)
+		r, _, e = call(syscall.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&m.hdr)), recvFlags)
 		n = int(r)
 		if e != syscall.EINTR {
 			break
