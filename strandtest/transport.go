@@ -540,7 +540,7 @@ func (f *Transport) SetWriteBufferLimits(high, low int) error {
 func (f *Transport) Writable() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !f.full && !f.closing
+	return !f.full && !f.closing && !f.eof
 }
 
 // SetProtocol implements strand.Transport.
