@@ -302,6 +302,10 @@ func TestStopFromCallback(t *testing.T) {
 	})
 }
 
+func TestTimerWithoutStop(t *testing.T) {
+	require.False(t, strand.NewTimer(nil).Stop(), "it is a stopped one")
+}
+
 // ConnectionLost stops the timers: none fires after it.
 func TestNoTimerAfterLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

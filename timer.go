@@ -13,8 +13,14 @@ type Timer struct {
 }
 
 // NewTimer returns a Timer whose Stop is stop. It is for the CallLater of
-// transports made outside this package: fakes for tests, and wrappers.
-func NewTimer(stop func() bool) *Timer { return &Timer{stop: stop} }
+// transports made outside this package: fakes for tests, and wrappers. A nil stop
+// is that of a stopped one.
+func NewTimer(stop func() bool) *Timer {
+	if stop == nil {
+		stop = func() bool { return false }
+	}
+	return &Timer{stop: stop}
+}
 
 // Stop cancels the call. It returns true if fn will not run, and false if it
 // has run, is running, or was stopped before. Called from a callback of the
