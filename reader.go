@@ -189,7 +189,7 @@ func (s *stream) inputOver() bool {
 	s.life.sawEOF = true
 	s.setGateLocked()
 	if s.tls != nil {
-		s.sec.peerDone = true
+		s.sec.peerDone = s.tls.wire.below == nil // or awaitGoodbye goes on to the outer session's
 	}
 	return true
 }

@@ -770,6 +770,7 @@ func TestStartTLSInsideTLS(t *testing.T) {
 		require.Equal(t, io.EOF, err, "the inner goodbye")
 		_, err = outer.Read(make([]byte, 1))
 		require.Equal(t, io.EOF, err, "the outer goodbye")
+		require.NoError(t, outer.CloseWrite())
 		require.NoError(t, r.awaitLost(t))
 		require.NotNil(t, tr.ExtraInfo(strand.ExtraCipher))
 	})

@@ -1,0 +1,64 @@
+package strand_test
+
+import (
+	"crypto/tls"
+	"net"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gostrand/strand"
+)
+
+// Endings of TLS inside TLS, and of TLS over conns that fail.
+
+// nested is a server of ours inside two TLS sessions, and crypto/tls as the
+// peer's end of both.
+type nested struct {
+	r            *recorder
+	tr           strand.Transport
+	peer         net.Conn
+	outer, inner *tls.Conn
+}
+
+func nest(t testing.TB, k kind, inside *strand.TLSOptions) *nested {
+	t.Helper()
+	n := &nested{r: newRecorder()}
+	ours, peer := k.pair(t)
+	n.peer = peer
+	n.tr, n.outer = attachSecure(t, ours, peer, n.r, &strand.AttachOptions{TLS: quietTLS(nil)})
+	done := make(chan error, 1)
+	require.NoError(t, strand.StartTLS(n.tr, inside, func(err error) { done <- err }))
+	n.inner = clientTLSConn(n.outer)
+	require.NoError(t, n.inner.Handshake())
+	require.NoError(t, await(t, "done", done))
+	return n
+}
+
+// quietTLS are a server's options without session tickets, which would come
+// after the handshake.
+func quietTLS(change func(o *strand.TLSOptions)) *strand.TLSOptions {
+	o := serverTLS()
+	o.Config.SessionTicketsDisabled = true
+	if change != nil {
+		change(o)
+	}
+	return o
+}
+
+// TL-29, TL-12, law 5: a peer that has said the inner goodbye says the outer one
+// too, in its own time. To close without having read it would reset the connection,
+// and the peer would lose what it has not read yet.
+func TestTLSInsideTLSOuterGoodbyeLate(t *testing.T) {
+	eachKind(t, func(t *testing.T, k kind) {
+		n := nest(t, k, quietTLS(nil))
+		last := randomBytes(8 << 20) // more than the network holds
+		n.r.onEOF = func() bool { n.tr.Write(last); return false }
+		require.NoError(t, n.inner.CloseWrite())
+		n.r.awaitCall(t, "EOFReceived")
+		require.NoError(t, n.outer.CloseWrite())
+		requireSame(t, last, readAll(t, n.inner), "what was accepted")
+		require.NoError(t, n.r.awaitLost(t))
+		require.Empty(t, readAll(t, n.peer), "an end, and no reset")
+	})
+}
