@@ -21,6 +21,7 @@ type security struct {
 	// the same order, and while top changes.
 	encrypt    sync.Mutex
 	encrypting atomic.Int32 // more than 0: it is held for user data
+	inside     atomic.Int32 // more than 0: an inner session's records become an outer one's
 
 	// Guarded by the stream's mu.
 	top      *tlsLayer // the layer that user data pass through, nil during the first handshake

@@ -62,3 +62,28 @@ func TestTLSInsideTLSOuterGoodbyeLate(t *testing.T) {
 		require.Empty(t, readAll(t, n.peer), "an end, and no reset")
 	})
 }
+
+// A peer that asks for new keys of the outer session and reads none of the answers
+// is thrown out before they fill the memory, also while the inner one is begun.
+func TestTLSInsideTLSKeyUpdateFlood(t *testing.T) {
+	r := newRecorder()
+	tr, f, _ := forgery(t, kinds[0], r, nil)
+	fill(t, tr)
+	done := make(chan error, 1)
+	require.NoError(t, strand.StartTLS(tr, serverTLS(), func(err error) { done <- err }))
+	before := tr.WriteBufferSize()
+	hello := append([]byte{handshakeRecord, 3, 1, 0x40, 0, 1, 0, 0xFF, 0xFF}, make([]byte, 16<<10)...)
+	for i := 0; !tr.IsClosing(); i++ {
+		require.Less(t, i, len(hello), "nobody stops the flood")
+		burst := f.record(dataRecord, hello[i:i+1]) // or crypto/tls itself takes offence
+		for range 10 {
+			burst = append(burst, f.record(handshakeRecord, keyUpdate)...)
+		}
+		if _, err := f.conn.Write(burst); err != nil {
+			break
+		}
+		require.Less(t, tr.WriteBufferSize(), before+100_000)
+	}
+	require.ErrorContains(t, await(t, "done", done), "does not read")
+	require.ErrorContains(t, r.awaitLost(t), "does not read")
+}

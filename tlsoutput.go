@@ -172,7 +172,7 @@ var errFlood = errors.New("strand: TLS: the peer asks for answers and does not r
 func (s *stream) countAnswerLocked(n int) {
 	c := s.sec
 	switch {
-	case c.up != nil || c.encrypting.Load() > 0:
+	case c.up != nil && (c.top == nil || c.inside.Load() > 0) || c.encrypting.Load() > 0:
 	case !s.backlogLocked() || s.sent >= c.answered:
 		c.answers = n
 		c.answered = s.sent + int64(s.out.Len()+n)

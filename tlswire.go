@@ -132,10 +132,12 @@ func (s *stream) asRead(n int, err error) (int, error) {
 
 func (w *wire) Write(p []byte) (int, error) {
 	w.sent += len(p)
+	s := w.s
 	if w.below != nil {
+		s.sec.inside.Add(1)
+		defer s.sec.inside.Add(-1)
 		return w.below.conn.Write(p)
 	}
-	s := w.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.life.phase >= ended {
