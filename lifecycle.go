@@ -75,11 +75,12 @@ func (l *lifecycle) close(pending bool) bool {
 }
 
 // closeFailed begins an end whose cause is known, and which waits for output all
-// the same. It reports whether anything changed.
+// the same, or makes that of a graceful one. It reports whether anything changed.
 func (l *lifecycle) closeFailed(failure error) bool {
-	if !l.advance(closing) {
+	if l.phase > closing || l.failure != nil {
 		return false
 	}
+	l.advance(closing)
 	l.failure = failure
 	return true
 }

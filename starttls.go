@@ -257,14 +257,16 @@ func (s *stream) sendEarly(up *upgrade) {
 func (s *stream) handshakeFailed(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	loss := s.lossLocked(err)
+	loss, closes := s.lossLocked(err), s.life.phase == closing
 	s.sec.up.early.Reset()
 	s.sec.shaking = false
-	if !s.life.closeFailed(err) {
+	if loss == nil || !s.life.closeFailed(err) {
 		s.endLocked(loss)
 		return
 	}
-	s.limitsLocked().startClose()
+	if !closes { // by Close, the limit runs already
+		s.limitsLocked().startClose()
+	}
 	s.flushedLocked()
 }
 

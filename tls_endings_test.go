@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -86,4 +87,33 @@ func TestTLSInsideTLSKeyUpdateFlood(t *testing.T) {
 	}
 	require.ErrorContains(t, await(t, "done", done), "does not read")
 	require.ErrorContains(t, r.awaitLost(t), "does not read")
+}
+
+// TS-04: the peer is told why the handshake failed, also if Close came before,
+// and over a conn whose Write takes its time.
+func TestTLSAlertBehindClose(t *testing.T) {
+	ours, peer := tcpPair(t)
+	release := make(chan struct{})
+	conn := &oddConn{Conn: ours, write: func(p []byte) (int, error) {
+		<-release
+		return ours.Write(p)
+	}}
+	r := newRecorder()
+	done := make(chan error, 1)
+	opts := serverTLS()
+	opts.Config.MinVersion = tls.VersionTLS13
+	r.onMade = func(tr strand.Transport) {
+		tr.Write([]byte("in clear"))
+		require.NoError(t, strand.StartTLS(tr, opts, func(err error) { done <- err }))
+		tr.Write([]byte("early"))
+		tr.Close()
+	}
+	tr := attach(t, conn, r, nil)
+	held := tr.WriteBufferSize()
+	mustSend(t, peer, string(oldHello(t)))
+	require.Eventually(t, func() bool { return tr.WriteBufferSize() != held }, patience, time.Millisecond, "no callback tells")
+	close(release)
+	require.Equal(t, "in clear\x15\x03\x01\x00\x02\x02\x46", string(readAll(t, peer)), "protocol_version")
+	require.ErrorContains(t, await(t, "done", done), "unsupported versions")
+	require.ErrorContains(t, r.awaitLost(t), "unsupported versions", "early is lost")
 }
