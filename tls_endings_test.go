@@ -59,7 +59,7 @@ func quietTLS(change func(o *strand.TLSOptions)) *strand.TLSOptions {
 func TestTLSInsideTLSOuterGoodbyeLate(t *testing.T) {
 	eachKind(t, func(t *testing.T, k kind) {
 		n := nest(t, k, quietTLS(nil))
-		last := randomBytes(8 << 20) // more than the network holds
+		last := randomBytes(4 << 20) // more than the network holds
 		n.r.onEOF = func() bool { n.tr.Write(last); return false }
 		require.NoError(t, n.inner.CloseWrite())
 		n.r.awaitCall(t, "EOFReceived")
@@ -165,7 +165,10 @@ func TestTLSInsideTLSEndings(t *testing.T) {
 		{"Close, Abort", steps{closes, heard, aborts}, "nil", "nil"},
 	} {
 		for strict, want := range map[bool]string{false: tt.want, true: tt.strict} {
-			for _, k := range []kind{kinds[0], kinds[2]} {
+			for _, k := range []kind{kinds[0], kinds[2]} { // not the one that has no reset
+				if strict && want == tt.want && k.name != "tcp" {
+					continue // StrictEOF is to have no say, once
+				}
 				t.Run(tt.name+", "+k.name, func(t *testing.T) {
 					n := nest(t, k, quietTLS(func(o *strand.TLSOptions) {
 						o.StrictEOF = strict
