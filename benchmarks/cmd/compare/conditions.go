@@ -19,7 +19,8 @@ func conditions(o options) []string {
 	return []string{
 		fmt.Sprintf("%s, %d processors, Linux %s, %s", processor(), runtime.NumCPU(), kernel(), runtime.Version()),
 		fmt.Sprintf("client on the same machine, over loopback; %s", placement),
-		fmt.Sprintf("medians (and ranges) of %d interleaved rounds of %v after %v of warm-up", o.rounds, o.duration, o.warmup),
+		fmt.Sprintf("medians (and ranges) of %d rounds of %v in %d slices, the servers taking turns, each after %v of warm-up",
+			o.rounds, o.duration, o.slices, o.warmup),
 		"\"x net\": ratio to the plain net.Conn loop in the same round",
 	}
 }

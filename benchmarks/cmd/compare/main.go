@@ -31,12 +31,14 @@ type options struct {
 	scenarios []scenario.Scenario
 	servers   []string
 	rounds    int
+	slices    int
 	warmup    time.Duration
 	duration  time.Duration
 	pin       bool
 	noise     float64
 	retries   int
 	patience  time.Duration
+	settle    time.Duration
 	fileSize  int64
 	markdown  string
 	svg       string
@@ -65,12 +67,14 @@ func parse() (options, error) {
 	names := flag.String("servers", strings.Join(peers.Names(), ","), "servers to measure; ratios need "+peers.Base)
 	list := flag.Bool("list", false, "print the scenarios and end")
 	flag.IntVar(&o.rounds, "rounds", 5, "how often every server is measured under every scenario")
-	flag.DurationVar(&o.warmup, "warmup", 500*time.Millisecond, "load before the measured window")
-	flag.DurationVar(&o.duration, "duration", 2*time.Second, "the measured window")
+	flag.IntVar(&o.slices, "slices", 4, "into how many pieces a window is cut; between them the other servers have their turn")
+	flag.DurationVar(&o.warmup, "warmup", 250*time.Millisecond, "load before each slice")
+	flag.DurationVar(&o.duration, "duration", 2*time.Second, "the measured window, all slices together")
 	flag.BoolVar(&o.pin, "pin", false, "pin the server to one processor and the client to another")
 	flag.Float64Var(&o.noise, "noise", 0.10, "a run is disturbed if others take more than this share of all processors")
 	flag.IntVar(&o.retries, "retries", 2, "how often a disturbed run is repeated before it is marked")
 	flag.DurationVar(&o.patience, "patience", 10*time.Second, "how long to wait for a quiet machine before each run; 0 = not at all")
+	flag.DurationVar(&o.settle, "settle", 0, "how long idle connections idle before their memory is read; 0 = as the scenario says")
 	flag.Int64Var(&o.fileSize, "filesize", 1<<30, "bytes of the file that is sent")
 	flag.StringVar(&o.markdown, "md", "", "write the tables to this Markdown file")
 	flag.StringVar(&o.svg, "svg", "", "draw the chart into this SVG file")
@@ -81,6 +85,11 @@ func parse() (options, error) {
 		return o, err
 	}
 	o.scenarios = scenario.Match(re)
+	if o.settle > 0 {
+		for i := range o.scenarios {
+			o.scenarios[i].Load.Settle = o.settle
+		}
+	}
 	if *list {
 		for _, s := range o.scenarios {
 			fmt.Printf("%-16s %s\n", s.Name, s.Title)
@@ -100,8 +109,8 @@ func (o options) check() error {
 	switch {
 	case len(o.scenarios) == 0:
 		return fmt.Errorf("no scenario matches; -list prints them")
-	case o.rounds < 1 || o.duration <= 0 || o.warmup < 0:
-		return fmt.Errorf("rounds and duration must be above zero")
+	case o.rounds < 1 || o.slices < 1 || o.duration <= 0 || o.warmup < 0:
+		return fmt.Errorf("rounds, slices and duration must be above zero")
 	}
 	return nil
 }
@@ -146,7 +155,7 @@ func compare(ctx context.Context, o options) error {
 
 // newRunner prepares what the scenarios need.
 func newRunner(o options, dir string) (*runner.Runner, error) {
-	r := &runner.Runner{Load: peers.LoadPath(dir), Dir: dir, Warmup: o.warmup, Duration: o.duration, FileSize: o.fileSize}
+	r := &runner.Runner{Load: peers.LoadPath(dir), Dir: dir, Warmup: o.warmup, Duration: o.duration / time.Duration(o.slices), FileSize: o.fileSize}
 	if err := r.Pin(o.pin); err != nil {
 		return nil, err
 	}

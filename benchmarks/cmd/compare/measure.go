@@ -22,20 +22,16 @@ type measurement struct {
 	servers []peers.Server
 }
 
-// scenario runs all servers in turn, round after round: A B C A B C, so that
-// what changes on the machine over minutes changes for all of them.
+// scenario measures all servers, round after round.
 func (m *measurement) scenario(ctx context.Context, sc scenario.Scenario) []report.Run {
 	var runs []report.Run
 	for round := range m.options.rounds {
-		for _, server := range m.servers {
-			if !server.Can(sc.Kind) {
-				continue
-			}
-			run := m.repeat(ctx, sc, server)
-			run.Round = round
+		for _, t := range m.round(ctx, sc) {
 			if ctx.Err() != nil {
 				return runs
 			}
+			run := m.run(sc, t)
+			run.Round = round
 			logRun(sc, run, m.options.rounds)
 			runs = append(runs, run)
 		}
@@ -43,27 +39,79 @@ func (m *measurement) scenario(ctx context.Context, sc scenario.Scenario) []repo
 	return runs
 }
 
-// repeat runs one server until a run is undisturbed, and settles for the
-// least disturbed one when the attempts are used up.
-func (m *measurement) repeat(ctx context.Context, sc scenario.Scenario, server peers.Server) report.Run {
-	var best report.Run
-	for attempt := 0; attempt <= m.options.retries; attempt++ {
-		if err := awaitQuiet(ctx, m.options.noise, m.options.patience); err != nil {
-			return report.Run{Server: server.Name, Err: err.Error()}
+// A turn is what one server has done in a round.
+type turn struct {
+	server  string
+	session *runner.Session // nil if it could not be started
+	slices  []loadgen.Result
+	err     error
+}
+
+// round measures every server once, with a fresh process of each. The servers
+// take turns, slice after slice, A B C A B C, because a shared machine changes
+// its speed within seconds: what it does then, it does to all of them.
+func (m *measurement) round(ctx context.Context, sc scenario.Scenario) []*turn {
+	var turns []*turn
+	for _, server := range m.servers {
+		if !server.Can(sc.Kind) {
+			continue
 		}
-		result, err := m.runner.Run(ctx, sc, server)
-		if err != nil {
-			return report.Run{Server: server.Name, Err: err.Error()}
+		t := &turn{server: server.Name}
+		if t.session, t.err = m.runner.Start(ctx, sc, server); t.err == nil {
+			defer t.session.Close()
 		}
-		noise := noiseOf(result)
-		if attempt == 0 || noise < best.Noise {
-			best = report.Run{Server: server.Name, Result: result, Noise: noise, Disturbed: m.disturbed(sc, noise)}
+		turns = append(turns, t)
+	}
+	for range m.slices(sc) {
+		for _, t := range turns {
+			m.slice(ctx, sc, t)
 		}
-		if !best.Disturbed {
+	}
+	return turns
+}
+
+// slices is how many there are in a round. Memory does not change with the
+// machine's speed.
+func (m *measurement) slices(sc scenario.Scenario) int {
+	if sc.Idle() {
+		return 1
+	}
+	return m.options.slices
+}
+
+// slice loads a server until that was undisturbed, and settles for the least
+// disturbed result when the attempts are used up.
+func (m *measurement) slice(ctx context.Context, sc scenario.Scenario, t *turn) {
+	var best loadgen.Result
+	if t.err != nil {
+		return
+	}
+	for attempt := range m.options.retries + 1 {
+		if t.err = awaitQuiet(ctx, m.options.noise, m.options.patience); t.err != nil {
+			return
+		}
+		var result loadgen.Result
+		if result, t.err = t.session.Load(ctx); t.err != nil {
+			return
+		}
+		if attempt == 0 || noiseOf(result) < noiseOf(best) {
+			best = result
+		}
+		if !m.disturbed(sc, noiseOf(best)) {
 			break
 		}
 	}
-	return best
+	t.slices = append(t.slices, best)
+}
+
+// run puts the slices of a turn together.
+func (m *measurement) run(sc scenario.Scenario, t *turn) report.Run {
+	if t.err != nil {
+		return report.Run{Server: t.server, Err: t.err.Error()}
+	}
+	result := loadgen.Merge(t.slices)
+	noise := noiseOf(result)
+	return report.Run{Server: t.server, Result: result, Noise: noise, Disturbed: m.disturbed(sc, noise)}
 }
 
 // disturbed tells whether a run's figures suffer. Memory does not.

@@ -41,7 +41,7 @@ func (l *loop) rehearse() error {
 		s.close()
 	}
 	l.endpoints = l.endpoints[:0]
-	time.Sleep(l.cfg.Settle / 10)
+	time.Sleep(min(l.cfg.Settle/10, 300*time.Millisecond))
 	return nil
 }
 

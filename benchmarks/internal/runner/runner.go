@@ -1,6 +1,6 @@
 //go:build linux
 
-// Package runner starts a server, loads it and ends it.
+// Package runner starts servers, loads them and ends them.
 package runner
 
 import (
@@ -23,18 +23,18 @@ import (
 	"github.com/gostrand/strand/benchmarks/internal/scenario"
 )
 
-// grace is what a run may take beyond its warm-up and window: starting,
-// opening connections, the last file.
+// grace is what a load may take beyond its warm-up and window: opening
+// connections, the last file.
 const grace = 45 * time.Second
 
-// A Runner does one run at a time. Its methods are for one goroutine, locked
-// to its thread: children inherit that thread's processors, and the kernel ends
-// them with it.
+// A Runner loads one server at a time. Its methods, and those of its sessions, are
+// for one goroutine, locked to its thread: children inherit that thread's
+// processors, and the kernel ends them with it.
 type Runner struct {
-	Load     string // path of the load generator
-	Dir      string // for sockets and files, removed by the caller
-	Warmup   time.Duration
-	Duration time.Duration
+	Load     string        // path of the load generator
+	Dir      string        // for sockets and files, removed by the caller
+	Warmup   time.Duration // before each window
+	Duration time.Duration // of a window
 	FileSize int64
 
 	// Where to run; the zero sets leave it to the scheduler.
@@ -44,38 +44,51 @@ type Runner struct {
 	Cert, Key string // PEM files
 	File      string // of FileSize bytes, for scenario.File
 
-	runs int
+	sessions int
 }
 
-// Run measures one server under one scenario, with a fresh server process.
-func (r *Runner) Run(ctx context.Context, sc scenario.Scenario, server peers.Server) (loadgen.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.Warmup+r.Duration+sc.Load.Settle+grace)
-	defer cancel()
+// A Session is a server that waits for load.
+type Session struct {
+	r      *Runner
+	sc     scenario.Scenario
+	addr   string
+	server *process
+}
+
+// Start starts a server and waits until it answers. It ends with ctx or Close.
+func (r *Runner) Start(ctx context.Context, sc scenario.Scenario, server peers.Server) (*Session, error) {
 	addr, err := r.address(sc.Kind)
 	if err != nil {
-		return loadgen.Result{}, err
+		return nil, err
 	}
 	listen := peers.Listen{Kind: sc.Kind, Addr: addr, Cert: r.Cert, Key: r.Key, File: r.File}
 	p, err := r.start(ctx, server.Command(listen), r.ServerCPUs)
 	if err != nil {
-		return loadgen.Result{}, err
+		return nil, err
 	}
-	defer p.kill()
 	if err := p.await(ctx, sc.Kind.Net(), addr); err != nil {
-		return loadgen.Result{}, err
+		p.kill()
+		return nil, err
 	}
-	return r.load(ctx, sc, addr, p)
+	return &Session{r, sc, addr, p}, nil
 }
 
-func (r *Runner) load(ctx context.Context, sc scenario.Scenario, addr string, server *process) (loadgen.Result, error) {
+// Close ends the server.
+func (s *Session) Close() { s.server.kill() }
+
+// Load measures one window.
+func (s *Session) Load(ctx context.Context) (loadgen.Result, error) {
+	r := s.r
+	ctx, cancel := context.WithTimeout(ctx, r.Warmup+r.Duration+s.sc.Load.Settle+grace)
+	defer cancel()
 	var result loadgen.Result
-	client, err := r.start(ctx, append([]string{r.Load}, r.loadFlags(sc, addr, server.pid())...), r.ClientCPUs)
+	client, err := r.start(ctx, append([]string{r.Load}, r.loadFlags(s.sc, s.addr, s.server.pid())...), r.ClientCPUs)
 	if err != nil {
 		return result, err
 	}
 	defer client.kill()
 	if err := client.wait(ctx); err != nil {
-		return result, errors.Join(client.fault("load", err), server.exited())
+		return result, errors.Join(client.fault("load", err), s.server.exited())
 	}
 	if err := json.Unmarshal(client.out.Bytes(), &result); err != nil {
 		return result, fmt.Errorf("load printed %q: %w", client.out.String(), err)
@@ -95,12 +108,12 @@ func (r *Runner) loadFlags(sc scenario.Scenario, addr string, pid int) []string 
 	}
 }
 
-// address finds a free one. Every run has its own, so that closed connections
-// of the run before do not stand in its way.
+// address finds a free one. Every session has its own, so that closed connections
+// of the one before do not stand in its way.
 func (r *Runner) address(kind scenario.Kind) (string, error) {
-	r.runs++
+	r.sessions++
 	if kind == scenario.Unix {
-		return filepath.Join(r.Dir, strconv.Itoa(r.runs)+".sock"), nil
+		return filepath.Join(r.Dir, strconv.Itoa(r.sessions)+".sock"), nil
 	}
 	return freePort(kind.Net())
 }
