@@ -86,7 +86,8 @@ func NewTransport(p strand.Protocol) *Transport {
 
 // What the test does.
 
-// Run runs what is queued: funcs of CallSoon, water marks, the end.
+// Run runs what is queued, and what that queues: funcs of CallSoon, water marks,
+// the end. With a func that posts itself again and again it does not return.
 func (f *Transport) Run() {
 	f.mu.Lock()
 	for !f.busy {
