@@ -65,6 +65,7 @@ func TestTLSInsideTLSOuterGoodbyeLate(t *testing.T) {
 		n.r.awaitCall(t, "EOFReceived")
 		require.NoError(t, n.outer.CloseWrite())
 		requireSame(t, last, readAll(t, n.inner), "what was accepted")
+		require.Empty(t, readAll(t, n.outer), "our outer goodbye")
 		require.NoError(t, n.r.awaitLost(t))
 		require.Empty(t, readAll(t, n.peer), "an end, and no reset")
 	})
