@@ -95,9 +95,14 @@ func eachEnd(t *testing.T, test func(t *testing.T, ln net.Listener, answer bool,
 func dialed(t *testing.T, ln net.Listener) (ours net.Conn, peer *net.TCPConn) {
 	conn, err := net.Dial("tcp", ln.Addr().String())
 	require.NoError(t, err)
-	ours, err = ln.Accept()
-	require.NoError(t, err)
-	return ours, conn.(*net.TCPConn)
+	for {
+		ours, err = ln.Accept()
+		require.NoError(t, err)
+		if ours.RemoteAddr().String() == conn.LocalAddr().String() {
+			return ours, conn.(*net.TCPConn)
+		}
+		ours.Close() // another process's, that dialed a port which was somebody else's before
+	}
 }
 
 // endRound warms a connection up, and then sends the last bytes, through w, and
