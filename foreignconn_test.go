@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -240,6 +242,30 @@ func TestOddConns(t *testing.T) {
 		tr.Write([]byte("x"))
 		require.ErrorContains(t, r.awaitLost(t), "impossible number of bytes")
 	}
+}
+
+// deadlineConn gives each Read a deadline of its own.
+type deadlineConn struct{ net.Conn }
+
+func (c deadlineConn) Read(p []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(p)
+}
+
+// Timeouts that were waited for are not the mark of a conn that is broken: its
+// peer may be silent for long.
+func TestSilenceBehindDeadlines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, peer := net.Pipe()
+		defer peer.Close()
+		r := newRecorder()
+		attach(t, deadlineConn{ours}, r, nil)
+		time.Sleep(time.Hour) // in the bubble
+		send(t, peer, "still there")
+		r.awaitData(t, 11)
+	})
 }
 
 // A Write that takes less than it was given, without saying why, is called

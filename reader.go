@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/gostrand/strand/internal/bufpool"
 	"github.com/gostrand/strand/internal/sockio"
@@ -250,7 +251,14 @@ func (s *stream) readConn(p []byte, pastGate bool) (int, error) {
 	if !s.enterConn(pastGate) {
 		return 0, os.ErrDeadlineExceeded
 	}
+	var start time.Time
+	if s.vain > 0 {
+		start = time.Now()
+	}
 	n, err := s.conn.Read(p)
+	if s.vain > 0 && time.Since(start) >= minErrorDelay {
+		s.vain = 0
+	}
 	woken := s.leaveConn(err)
 	if !woken && s.inVain(n, err) {
 		return 0, io.ErrNoProgress
@@ -262,9 +270,10 @@ func (s *stream) readConn(p []byte, pastGate bool) (int, error) {
 // no error either, as in package bufio.
 const maxInVain = 100
 
-// inVain counts the Reads that bring nothing, and reports whether there were
-// too many: the reader would go round for ever. A timeout that is not our
-// wake-up is one of them.
+// inVain counts the Reads that bring nothing at once, and reports whether there
+// were too many: the reader would go round for ever. A timeout that is not our
+// wake-up is one of them. One that had to be waited for begins anew: a conn may
+// set a deadline for each Read, and its peer be silent for long.
 func (s *stream) inVain(n int, err error) bool {
 	if n != 0 || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		s.vain = 0
