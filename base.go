@@ -34,7 +34,7 @@ type base struct {
 	made    chan error      // nil, or receives once: what the creating call has to return
 
 	split   bool // what is written to is another descriptor than raw's
-	untimed bool // the descriptor is a caller's *tls.Conn: see wakeReaderLocked
+	untimed bool // the descriptor is a caller's tlsConn: see wakeReaderLocked
 	shared  bool // others may have the descriptor, too: see readPolled
 
 	d       *dispatcher // &own, or one that several transports share

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,15 +97,38 @@ func (c *noticedConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
+// countedTLS is a *tls.Conn with something more.
+type countedTLS struct {
+	*tls.Conn
+	reads atomic.Int64
+}
+
+func (c *countedTLS) Read(p []byte) (int, error) {
+	c.reads.Add(1)
+	return c.Conn.Read(p)
+}
+
+// callersTLS are the forms in which a caller may bring a TLS connection.
+var callersTLS = map[string]func(c *tls.Conn) net.Conn{
+	"itself":   func(c *tls.Conn) net.Conn { return c },
+	"embedded": func(c *tls.Conn) net.Conn { return &countedTLS{Conn: c} },
+}
+
 // A *tls.Conn that the caller made shakes hands when it is first used. A
 // handshake that meets a deadline has failed for good, so that neither
 // PauseReading nor Close may wake a Read that is in it.
 func TestHandshakeOfTheCallersTLS(t *testing.T) {
+	for name, form := range callersTLS {
+		t.Run(name, func(t *testing.T) { testHandshakeOfTheCallersTLS(t, form) })
+	}
+}
+
+func testHandshakeOfTheCallersTLS(t *testing.T, form func(c *tls.Conn) net.Conn) {
 	begin := func(t *testing.T) (*recorder, strand.Transport, net.Conn) {
 		ours, peer := tcpPair(t)
 		conn := &noticedConn{Conn: ours, reading: make(chan struct{})}
 		r := newRecorder()
-		tr := attach(t, tls.Server(conn, serverTLS().Config), r, nil)
+		tr := attach(t, form(tls.Server(conn, serverTLS().Config)), r, nil)
 		await(t, "the handshake's first Read", conn.reading)
 		return r, tr, clientTLSConn(peer)
 	}
@@ -133,6 +157,12 @@ func TestHandshakeOfTheCallersTLS(t *testing.T) {
 // HC-02: a *tls.Conn that the caller made refuses CloseWrite before its
 // handshake. WriteEOF waits for that, whether or not anybody reads.
 func TestWriteEOFBeforeHandshake(t *testing.T) {
+	for name, form := range callersTLS {
+		t.Run(name, func(t *testing.T) { testWriteEOFBeforeHandshake(t, form) })
+	}
+}
+
+func testWriteEOFBeforeHandshake(t *testing.T, form func(c *tls.Conn) net.Conn) {
 	for _, paused := range []bool{false, true} {
 		ours, peer := tcpPair(t)
 		conn := &noticedConn{Conn: ours, reading: make(chan struct{})}
@@ -143,7 +173,7 @@ func TestWriteEOFBeforeHandshake(t *testing.T) {
 			}
 			require.NoError(t, tr.WriteEOF())
 		}
-		tr := attach(t, tls.Server(conn, serverTLS().Config), r, nil)
+		tr := attach(t, form(tls.Server(conn, serverTLS().Config)), r, nil)
 		await(t, "the handshake's first Read", conn.reading)
 		client := clientTLSConn(peer)
 		require.Empty(t, readAll(t, client), "the end, and no error")

@@ -105,7 +105,7 @@ func (b *base) parkLocked() {
 // waits. The caller has shut the gate, or knows that the reader is parked. If it
 // is awake there is nothing to do, which matters when a callback closes its own
 // connection: setting a deadline takes more stack than a goroutine has at first.
-// A caller's *tls.Conn is left alone, because a handshake that meets a deadline
+// A caller's tlsConn is left alone, because a handshake that meets a deadline
 // has failed for good: what its Read brings is held or dropped, and at the end it
 // is closed. Only for something better to do it is woken.
 func (b *base) wakeReaderLocked() {

@@ -1,7 +1,6 @@
 package strand
 
 import (
-	"crypto/tls"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -52,6 +51,12 @@ func bind(p Protocol) *binding {
 	return b
 }
 
+// tlsConn is what a *tls.Conn of the caller's has, and a type that embeds one.
+type tlsConn interface {
+	Handshake() error
+	NetConn() net.Conn
+}
+
 // newStream takes conn over. The caller starts run.
 func newStream(conn net.Conn, cfg *config) *stream {
 	s := &stream{conn: conn}
@@ -67,7 +72,7 @@ func newStream(conn net.Conn, cfg *config) *stream {
 	if !s.isForeign() {
 		s.local, s.remote = conn.LocalAddr(), conn.RemoteAddr()
 	}
-	_, s.untimed = conn.(*tls.Conn)
+	_, s.untimed = conn.(tlsConn)
 	s.init()
 	s.setGateLocked()
 	return s
@@ -140,7 +145,7 @@ func (s *stream) endDecidedLocked() {
 func (s *stream) descriptor() descriptor { return s.conn }
 
 func (s *stream) closeDescriptor() error {
-	if c, ok := s.conn.(*tls.Conn); ok && !s.life.graceful() {
+	if c, ok := s.conn.(tlsConn); ok && !s.life.graceful() {
 		c.NetConn().Close() // tls.Conn's Close would take up to 5 s to say goodbye
 	}
 	return s.conn.Close()

@@ -1,7 +1,6 @@
 package strand
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"os"
@@ -366,7 +365,7 @@ func (s *stream) sendEOFLocked() error {
 // halfCloseForeign is the CloseWrite of a foreign conn. That of a *tls.Conn, which
 // the caller made, fails before the handshake, where Read and Write make it.
 func (s *stream) halfCloseForeign() error {
-	if c, ok := s.conn.(*tls.Conn); ok {
+	if c, ok := s.conn.(tlsConn); ok {
 		if err := c.Handshake(); err != nil {
 			return err
 		}
