@@ -462,10 +462,16 @@ func (s *Server) ServeConn(conn net.Conn) error {
 	}
 	s.count++
 	s.mu.Unlock()
+	adopted := false
+	defer func() {
+		if !adopted { // conn may have panicked
+			s.release()
+		}
+	}()
 	if err := adopt(conn); err != nil {
-		s.release()
 		return err
 	}
+	adopted = true // serve sees to the slot
 	if !s.serve(conn, true) {
 		return s.closedError()
 	}

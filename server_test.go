@@ -265,6 +265,18 @@ func TestCloseDuringServeConn(t *testing.T) {
 	require.NoError(t, ours.Close())
 }
 
+// A conn that panics when its deadlines are cleared panics for the caller, which
+// may well live on, as a handler of net/http does: the server lives on, too.
+func TestPanicDuringServeConn(t *testing.T) {
+	s := serveTCP(t, &strand.ServerOptions{MaxConnections: 1}, nil)
+	ours, _ := net.Pipe()
+	for range 2 {
+		require.PanicsWithValue(t, "odd", func() { s.ServeConn(closingConn{ours, func() { panic("odd") }}) })
+	}
+	requireServes(t, s)
+	require.NoError(t, s.Shutdown(context.Background()))
+}
+
 // SV-04: Wait waits while the server is open, connections or not.
 func TestWaitOfAnOpenServer(t *testing.T) {
 	s := serveTCP(t, nil, nil)
