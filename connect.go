@@ -109,7 +109,8 @@ func CreateConnection[P Protocol](ctx context.Context, network, address string, 
 // elsewhere, one end of net.Pipe, a hijacked HTTP connection, an SSH channel,
 // a *tls.Conn. The transport then owns conn, and clears its deadlines. A conn
 // that is not a *net.TCPConn or *net.UnixConn must let Close unblock Read and
-// Write.
+// Write. To end the connection, close the transport: a socket's own Close waits
+// for a callback that is running, and never returns if that callback calls it.
 //
 // It blocks as CreateConnection does. If it returns an error because of its
 // arguments or because factory panics, conn stays open and the caller's.

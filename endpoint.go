@@ -91,8 +91,9 @@ func CreateDatagramEndpoint[P DatagramProtocol](ctx context.Context, network, lo
 // AttachPacket makes a socket for datagrams that exists a transport: bound or
 // connected elsewhere, or any other net.PacketConn, which must let Close
 // unblock ReadFrom and WriteTo. The transport then owns pc, and clears its
-// deadlines. If pc is connected, SendTo checks addresses as in
-// CreateDatagramEndpoint.
+// deadlines. To end the endpoint, close the transport: a socket's own Close waits
+// for a callback that is running, and never returns if that callback calls it. If
+// pc is connected, SendTo checks addresses as in CreateDatagramEndpoint.
 //
 // It blocks as CreateDatagramEndpoint does. If it returns an error because of
 // its arguments or because factory panics, pc stays open and the caller's.
