@@ -364,14 +364,27 @@ func Example_lengthPrefixedFrames() {
 // the transport only, whose methods any goroutine may call.
 type Side struct {
 	strand.NopProtocol
-	other strand.Transport
+	t, other strand.Transport
 }
 
-func (s *Side) DataReceived(data []byte) { s.other.Write(data) }
-func (s *Side) PauseWriting()            { s.other.PauseReading() }
-func (s *Side) ResumeWriting()           { s.other.ResumeReading() }
-func (s *Side) EOFReceived() bool        { return s.other.WriteEOF() == nil }
-func (s *Side) ConnectionLost(err error) { s.other.Close() }
+func (s *Side) ConnectionMade(t strand.Transport) { s.t = t }
+func (s *Side) ResumeWriting()                    { s.other.ResumeReading() }
+func (s *Side) EOFReceived() bool                 { return s.other.WriteEOF() == nil }
+func (s *Side) ConnectionLost(err error)          { s.other.Close() }
+
+// DataReceived pauses by itself while the other side holds too much. The other
+// side's PauseWriting comes in turn with its own callbacks: much could be
+// received and written until then.
+func (s *Side) DataReceived(data []byte) {
+	s.other.Write(data)
+	if s.other.Writable() {
+		return
+	}
+	s.t.PauseReading()
+	if s.other.Writable() { // its ResumeWriting may have come before the pause
+		s.t.ResumeReading()
+	}
+}
 
 // Front is the side that a client has connected to.
 type Front struct {
@@ -382,6 +395,7 @@ type Front struct {
 // ConnectionMade may block: nothing is read before it returns, and no other
 // connection waits.
 func (f *Front) ConnectionMade(t strand.Transport) {
+	f.t = t
 	back := &Side{other: t}
 	var err error
 	if f.other, _, err = strand.CreateConnection(t.Context(), "tcp", f.upstream, func() *Side { return back }, nil); err != nil {

@@ -1,9 +1,12 @@
 package strand_test
 
 import (
+	"context"
 	"fmt"
 	"net"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -465,4 +468,42 @@ func TestResumeComesBeforeTheAnswer(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The proxy of the examples stops receiving when the other side holds enough, also
+// while that side's callbacks are held up and its PauseWriting with them, and goes
+// on afterwards.
+func TestProxyHoldsTheMarkAndAReceive(t *testing.T) {
+	source, ours := tcpPair(t)
+	theirs, sink := tcpPair(t)
+	require.NoError(t, theirs.(*net.TCPConn).SetWriteBuffer(16<<10))
+	require.NoError(t, sink.(*net.TCPConn).SetReadBuffer(16<<10))
+	in, out := new(Side), new(Side)
+	ctx := context.Background()
+	to, _, err := strand.Attach(ctx, theirs, func() *Side { return out }, nil)
+	require.NoError(t, err)
+	in.other = to
+	from, _, err := strand.Attach(ctx, ours, func() *Side { return in }, nil)
+	require.NoError(t, err)
+	held := make(chan struct{})
+	release := sync.OnceFunc(func() { close(held) })
+	t.Cleanup(release)
+	require.True(t, to.CallSoon(func() { out.other = from; <-held }))
+
+	const more = 4 << 20 // than this network holds
+	sent := make(chan error, 1)
+	go func() {
+		_, err := source.Write(numbered(more))
+		sent <- err
+	}()
+	const most = 64<<10 + 256<<10
+	require.Eventually(t, func() bool { return !from.IsReading() || to.WriteBufferSize() > most }, patience, time.Millisecond)
+	require.LessOrEqual(t, to.WriteBufferSize(), most)
+
+	release()
+	requireSame(t, numbered(more), readN(t, sink, more), "what comes through")
+	require.NoError(t, await(t, "the source", sent))
+	to.Abort()
+	await(t, "the end", to.Done())
+	await(t, "the end of the other side", from.Done())
 }

@@ -25,8 +25,9 @@ type BaseProtocol interface {
 	// PauseWriting asks for no more output: the transport holds more than the
 	// high-water mark. Nothing breaks if the protocol goes on writing, except
 	// that memory fills. It comes right after the callback in which the mark
-	// was crossed, or in turn if another goroutine's Write crossed it.
-	// asyncio: pause_writing.
+	// was crossed, or in turn if another goroutine's Write crossed it. That
+	// goroutine, another connection's in a proxy, may have written much more
+	// by then, unless it asks Writable. asyncio: pause_writing.
 	PauseWriting()
 
 	// ResumeWriting follows each PauseWriting once the output held has come

@@ -24,9 +24,21 @@ type side struct {
 }
 
 func (s *side) ConnectionMade(t strand.Transport) { s.t = t }
-func (s *side) DataReceived(data []byte)          { s.other.t.Write(data) } // its ConnectionLost tells of an error
-func (s *side) PauseWriting()                     { s.other.t.PauseReading() }
 func (s *side) ResumeWriting()                    { s.other.t.ResumeReading() }
+
+// DataReceived passes data on, and pauses by itself while the other side holds too
+// much. The other side's PauseWriting comes in turn with its own callbacks: much
+// could be received and written until then.
+func (s *side) DataReceived(data []byte) {
+	s.other.t.Write(data) // the other side's ConnectionLost tells of an error
+	if s.other.t.Writable() {
+		return
+	}
+	s.t.PauseReading()
+	if s.other.t.Writable() { // its ResumeWriting may have come before the pause
+		s.t.ResumeReading()
+	}
+}
 
 // EOFReceived passes the end of one direction on. The second end closes both.
 func (s *side) EOFReceived() (keepOpen bool) {
