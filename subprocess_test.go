@@ -1147,6 +1147,31 @@ func TestSubprocessPipeSetProtocol(t *testing.T) {
 	c.wantEvents(t, "without that pipe", "PipeConnectionLost 0 nil", "PipeConnectionLost 2 nil", "ProcessExited", "ConnectionLost nil")
 }
 
+// SU-06: the protocol of the standard input hears of the water marks, and the
+// child's does not.
+func TestSubprocessInputSetProtocol(t *testing.T) {
+	c, in := newChildRecorder(), newRecorder()
+	tr := spawn(t, c, nil, "cat")
+	stdin := tr.PipeTransport(0)
+	in.calls = []string{"ConnectionMade"}
+	in.t = stdin
+	inTurn(t, tr, func() {
+		tr.PipeTransport(1).PauseReading()
+		stdin.SetProtocol(in)
+	})
+	fill(t, stdin)
+	mustWrite(t, stdin, make([]byte, 256<<10))
+	in.awaitCall(t, "PauseWriting")
+	tr.PipeTransport(1).ResumeReading()
+	in.awaitCall(t, "ResumeWriting")
+	stdin.WriteEOF()
+	require.NoError(t, c.awaitEnd(t))
+	in.wantCalls(t, "the life of standard input", "ConnectionMade", "PauseWriting", "ResumeWriting", "ConnectionLost nil")
+	for _, call := range c.trace() {
+		require.NotContains(t, call, "Writing")
+	}
+}
+
 // SU-02: CallSoon and CallLater of the child and of its pipes are in turn with
 // the callbacks.
 func TestSubprocessCallSoon(t *testing.T) {

@@ -232,7 +232,8 @@ type SubprocessTransport interface {
 	// PipeTransport returns the transport of the pipe at the child's
 	// descriptor fd (0 to write to, 1 and 2 to read from), nil if there is no
 	// pipe. A protocol set on it takes the place of PipeDataReceived and
-	// PipeConnectionLost for that pipe. asyncio: get_pipe_transport.
+	// PipeConnectionLost for that pipe, on 0 of PauseWriting and ResumeWriting
+	// too. asyncio: get_pipe_transport.
 	PipeTransport(fd int) Transport
 
 	// ReturnCode returns the exit status, or minus the number of the signal

@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/gostrand/strand"
 	"github.com/gostrand/strand/strandtest"
 	"github.com/gostrand/strand/streams"
 )
@@ -157,4 +158,53 @@ func ExampleWriter_StartTLS() {
 	// Output:
 	// go ahead
 	// 1: secret
+}
+
+// Sort is a child process whose standard input and output are streams.
+type Sort struct {
+	strand.NopSubprocessProtocol
+	in, out *streams.Protocol
+}
+
+func (s *Sort) ConnectionMade(t strand.SubprocessTransport) {
+	s.in, s.out = overPipe(t.PipeTransport(0)), overPipe(t.PipeTransport(1))
+}
+
+// overPipe makes a stream of a pipe that exists. SetProtocol calls no
+// ConnectionMade.
+func overPipe(t strand.Transport) *streams.Protocol {
+	p := streams.NewProtocol(0)
+	p.ConnectionMade(t)
+	t.SetProtocol(p)
+	return p
+}
+
+// A Protocol for what the functions of this package do not cover, here a child's
+// pipes.
+func ExampleProtocol() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	t, child, err := strand.SubprocessExec(ctx, []string{"sort"}, func() *Sort { return new(Sort) }, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	w := child.in.Writer()
+	for _, word := range []string{"pear", "apple", "fig"} {
+		fmt.Fprintln(w, word)
+		if err := w.Drain(ctx); err != nil { // waits while the child does not read
+			log.Fatal(err)
+		}
+	}
+	w.WriteEOF()
+	for line, err := range child.out.Reader().Lines(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s", line)
+	}
+	<-t.Done()
+	// Output:
+	// apple
+	// fig
+	// pear
 }

@@ -17,7 +17,10 @@ import (
 //	}, nil)
 //	r, w := p.Reader(), p.Writer()
 //
-// Its callbacks are the transport's to call. asyncio: StreamReaderProtocol.
+// Its callbacks are the transport's to call. But SetProtocol, with which a
+// connection goes on as a stream, or a child's pipe becomes one, calls no
+// ConnectionMade: call it yourself right before, in a callback, and DataReceived
+// if bytes are left that belong to the stream. asyncio: StreamReaderProtocol.
 type Protocol struct {
 	reader Reader
 	writer Writer
