@@ -184,6 +184,10 @@ func (s *stream) handshake(l *tlsLayer) error {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF // the peer went away in the middle (TL-04)
 	}
+	if header, ok := err.(tls.RecordHeaderError); ok {
+		header.Conn = nil // the wire: the error is kept longer than the descriptor
+		err = header
+	}
 	if err != nil {
 		return fmt.Errorf("strand: TLS handshake: %w", err)
 	}

@@ -217,6 +217,25 @@ func TestTLSInsideTLSHandshakeFails(t *testing.T) {
 	})
 }
 
+// The error of a handshake outlives the descriptor: nobody reads what has its number
+// by then through the Conn that crypto/tls puts into some.
+func TestTLSHandshakeErrorKeepsNoConn(t *testing.T) {
+	eachKind(t, func(t *testing.T, k kind) {
+		r, done := upgrader(serverTLS())
+		_, outer := connectedTLS(t, k, r, nil)
+		_, err := outer.Write([]byte("STARTTLS"))
+		require.NoError(t, err)
+		require.Equal(t, "OK", string(readN(t, outer, 2)))
+		_, err = outer.Write([]byte("this is not TLS"))
+		require.NoError(t, err)
+		var header tls.RecordHeaderError
+		require.ErrorAs(t, await(t, "done", done), &header)
+		require.Contains(t, header.Msg, "does not look like a TLS handshake")
+		require.Equal(t, "this ", string(header.RecordHeader[:]))
+		require.Nil(t, header.Conn)
+	})
+}
+
 // errPassing is an error that says that it will pass.
 type errPassing struct{}
 
