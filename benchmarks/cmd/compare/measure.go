@@ -110,6 +110,9 @@ func (m *measurement) run(sc scenario.Scenario, t *turn) report.Run {
 		return report.Run{Server: t.server, Err: t.err.Error()}
 	}
 	result := loadgen.Merge(t.slices)
+	if result.Ops == 0 {
+		return report.Run{Server: t.server, Err: "no operation was completed in the window"}
+	}
 	noise := noiseOf(result)
 	return report.Run{Server: t.server, Result: result, Noise: noise, Disturbed: m.disturbed(sc, noise)}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gostrand/strand/benchmarks/internal/loadgen"
+	"github.com/gostrand/strand/benchmarks/internal/scenario"
 )
 
 func TestNoiseCountsOthersAndSteal(t *testing.T) {
@@ -22,5 +23,17 @@ func TestNoiseCountsOthersAndSteal(t *testing.T) {
 	r.Busy = 0
 	if got := noiseOf(r); got < 0.049 || got > 0.051 {
 		t.Errorf("noise %v: coarse ticks must not make it negative", got)
+	}
+}
+
+func TestAServerThatDoesNothingHasFailed(t *testing.T) {
+	m := measurement{options: options{noise: 1}}
+	still := loadgen.Result{Seconds: 1, ServerCPU: 0.1}
+	if run := m.run(scenario.Scenario{}, &turn{slices: []loadgen.Result{still, still}}); run.Err == "" {
+		t.Errorf("%+v, want an error: there is nothing to divide by", run)
+	}
+	busy := loadgen.Result{Ops: 1, Seconds: 1}
+	if run := m.run(scenario.Scenario{}, &turn{slices: []loadgen.Result{still, busy}}); run.Err != "" {
+		t.Errorf("a server that paused has failed: %s", run.Err)
 	}
 }

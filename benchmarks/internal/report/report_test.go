@@ -96,8 +96,10 @@ func TestNumbers(t *testing.T) {
 			t.Errorf("number(%v) = %q, want %q", v, got, want)
 		}
 	}
-	if got := number(math.NaN()); got != "-" {
-		t.Errorf("no value is written %q", got)
+	for _, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		if got := number(v); got != "-" {
+			t.Errorf("no value is written %q", got)
+		}
 	}
 }
 

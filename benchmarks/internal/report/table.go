@@ -94,7 +94,7 @@ func writeRow(b *strings.Builder, cells []string) {
 // separated, whichever is longer.
 func number(v float64) string {
 	switch {
-	case math.IsNaN(v):
+	case math.IsNaN(v) || math.IsInf(v, 0):
 		return "-"
 	case math.Abs(v) >= 100:
 		return thousands(int64(math.Round(v)))
