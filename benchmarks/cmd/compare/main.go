@@ -80,6 +80,9 @@ func parse() (options, error) {
 	flag.StringVar(&o.svg, "svg", "", "draw the chart into this SVG file")
 	flag.StringVar(&o.json, "json", "", "write every run to this JSON file")
 	flag.Parse()
+	if flag.NArg() > 0 { // flags behind it would be ignored, too
+		return o, fmt.Errorf("unexpected argument %q; -h prints the flags", flag.Arg(0))
+	}
 	re, err := regexp.Compile(*expression)
 	if err != nil {
 		return o, err
@@ -109,8 +112,12 @@ func (o options) check() error {
 	switch {
 	case len(o.scenarios) == 0:
 		return fmt.Errorf("no scenario matches; -list prints them")
-	case o.rounds < 1 || o.slices < 1 || o.duration <= 0 || o.warmup < 0:
+	case o.rounds < 1 || o.slices < 1 || o.duration <= 0:
 		return fmt.Errorf("rounds, slices and duration must be above zero")
+	case o.warmup < 0 || o.noise < 0 || o.retries < 0 || o.patience < 0 || o.settle < 0:
+		return fmt.Errorf("warmup, noise, retries, patience and settle must not be negative")
+	case o.fileSize < 1<<20:
+		return fmt.Errorf("filesize %d: what is counted is MiB", o.fileSize)
 	}
 	return nil
 }
