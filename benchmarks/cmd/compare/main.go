@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -130,6 +131,9 @@ func compare(ctx context.Context, o options) error {
 	if _, err := os.Stat(filepath.Join(root, "cmd", "compare", "main.go")); err != nil {
 		return fmt.Errorf("run this in the benchmarks directory: %w", err)
 	}
+	if err := o.tryFiles(); err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "strand-compare-")
 	if err != nil {
 		return err
@@ -152,7 +156,7 @@ func compare(ctx context.Context, o options) error {
 	for _, sc := range o.scenarios {
 		runs := m.scenario(ctx, sc)
 		if ctx.Err() != nil {
-			break // what is complete is still written
+			return errors.Join(fmt.Errorf("interrupted, with %d of %d scenarios complete", len(out.tables), len(o.scenarios)), out.write(o))
 		}
 		out.add(sc, runs)
 		fmt.Println(out.tables[len(out.tables)-1].Text())

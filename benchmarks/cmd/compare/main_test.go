@@ -3,9 +3,12 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/gostrand/strand/benchmarks/internal/report"
 	"github.com/gostrand/strand/benchmarks/internal/scenario"
 )
 
@@ -32,5 +35,34 @@ func TestOptionsThatMeasureNothingAreRefused(t *testing.T) {
 		if bad.check() == nil {
 			t.Errorf("%s is accepted", name)
 		}
+	}
+}
+
+func TestFilesAreTriedBeforeTheWork(t *testing.T) {
+	dir := t.TempDir()
+	earlier := filepath.Join(dir, "earlier.md")
+	if err := os.WriteFile(earlier, []byte("measured"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := options{markdown: earlier, json: filepath.Join(dir, "new.json")}
+	if err := o.tryFiles(); err != nil {
+		t.Errorf("files that can be written: %v", err)
+	}
+	o.svg = filepath.Join(dir, "missing", "chart.svg")
+	if o.tryFiles() == nil {
+		t.Error("a directory that is not there is accepted")
+	}
+	o.svg = ""
+	content := func() string {
+		b, _ := os.ReadFile(earlier)
+		return string(b)
+	}
+	var out output
+	if err := out.write(o); err != nil || content() != "measured" {
+		t.Errorf("nothing was measured, and the file holds %q, %v", content(), err)
+	}
+	out.tables = []report.Table{{Scenario: scenario.All()[0]}}
+	if err := out.write(o); err != nil || content() == "measured" {
+		t.Errorf("the file still holds %q, %v", content(), err)
 	}
 }

@@ -29,8 +29,28 @@ func (out *output) preamble() string {
 	return b.String()
 }
 
-// write makes the files that were asked for.
+// tryFiles finds out before all the work, and not after it, whether the files can
+// be written. What is in them stays.
+func (o options) tryFiles() error {
+	for _, path := range []string{o.markdown, o.svg, o.json} {
+		if path == "" {
+			continue
+		}
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+		if err != nil {
+			return err
+		}
+		f.Close() // nothing was written
+	}
+	return nil
+}
+
+// write makes the files that were asked for. With nothing to say it leaves them as
+// they are: they may hold what was measured earlier.
 func (out *output) write(o options) error {
+	if len(out.tables) == 0 {
+		return nil
+	}
 	var markdown strings.Builder
 	markdown.WriteString(out.preamble())
 	for _, t := range out.tables {
