@@ -88,7 +88,7 @@ func (s *Session) Load(ctx context.Context) (loadgen.Result, error) {
 	}
 	defer client.kill()
 	if err := client.wait(ctx); err != nil {
-		return result, errors.Join(client.fault("load", err), s.server.exited())
+		return result, errors.Join(client.fault("load", err), s.server.exitedSoon())
 	}
 	if err := json.Unmarshal(client.out.Bytes(), &result); err != nil {
 		return result, fmt.Errorf("load printed %q: %w", client.out.String(), err)
@@ -183,6 +183,19 @@ func (p *process) exited() error {
 	default:
 		return nil
 	}
+}
+
+// lastWords is how long a server may take to end after its client saw it go.
+const lastWords = time.Second
+
+// exitedSoon is exited for a server that may be about to end: its connections do so
+// before it, and what it printed is known after it.
+func (p *process) exitedSoon() error {
+	select {
+	case <-p.done:
+	case <-time.After(lastWords):
+	}
+	return p.exited()
 }
 
 // fault puts what a child printed into the error.

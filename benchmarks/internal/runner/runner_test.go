@@ -32,6 +32,23 @@ func TestAServerThatEndsIsReportedWithItsWords(t *testing.T) {
 	}
 }
 
+func TestWhatADyingServerSaysIsWaitedFor(t *testing.T) {
+	load := filepath.Join(t.TempDir(), "load")
+	if err := os.WriteFile(load, []byte("#!/bin/sh\nexit 1\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r := Runner{Load: load}
+	p, err := r.start(t.Context(), []string{"sh", "-c", "sleep 0.2; echo overboard >&2; exit 3"}, proc.CPUSet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Session{&r, scenario.All()[0], "", p}
+	defer s.Close()
+	if _, err := s.Load(t.Context()); err == nil || !strings.Contains(err.Error(), "overboard") {
+		t.Errorf("error %v, want the server's words as well as the client's", err)
+	}
+}
+
 func TestGist(t *testing.T) {
 	for output, want := range map[string]string{
 		"": "", "panic: x\n\ngoroutine 1\n": "panic: x", "Traceback (most recent call last):\n File\nOSError: y\n": "OSError: y",
