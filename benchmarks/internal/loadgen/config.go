@@ -53,6 +53,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("size %d: 1 to %d", c.Size, maxSize)
 	case c.Mode == Datagram && c.Size < datagramHeader:
 		return fmt.Errorf("size %d: a datagram needs %d bytes for its number", c.Size, datagramHeader)
+	case !(c.Rate >= 0 && c.Rate <= float64(time.Second)): // not a number is neither
+		return fmt.Errorf("rate %v: 0 to one a nanosecond", c.Rate)
 	case c.Rate != 0 && (c.Mode != Echo || c.Depth != 1):
 		return fmt.Errorf("a rate needs mode echo and depth 1")
 	case c.Mode == Idle && c.PID == 0:
