@@ -251,6 +251,10 @@ func (s *stream) readConn(p []byte, pastGate bool) (int, error) {
 	if !s.enterConn(pastGate) {
 		return 0, os.ErrDeadlineExceeded
 	}
+	if pastGate && s.sec.blocking && s.isAbandoned() { // asked here, where Close finds us
+		s.leaveConn(nil)
+		return 0, os.ErrDeadlineExceeded
+	}
 	var start time.Time
 	if s.vain > 0 {
 		start = time.Now()

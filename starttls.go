@@ -98,6 +98,8 @@ type upgrade struct {
 	limit *time.Timer
 	early sendq.Queue // what was written meanwhile, in clear, to be encrypted
 	left  bool        // plaintext was left undelivered
+
+	abandoned bool // the stream's mu; Close came first: only the session below ends in good order
 }
 
 // beginLocked makes a handshake the next thing that the reader does. What
@@ -133,7 +135,7 @@ func (s *stream) upgradingLocked() bool { return s.sec != nil && s.sec.up != nil
 func (s *stream) wantsUpgrade() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.upgradingLocked() && s.life.failure == nil && s.life.phase < ended
+	return s.upgradingLocked() && !s.sec.up.abandoned && s.life.failure == nil && s.life.phase < ended
 }
 
 // earlyLocked is the number of bytes that wait for the end of a handshake.
@@ -151,6 +153,23 @@ func (s *stream) giveUp(up *upgrade, cause error) {
 	if s.sec.up == up {
 		s.endLocked(cause)
 	}
+}
+
+// abandonLocked is Close during the handshake of TLS inside TLS, and reports whether
+// nothing waits for its end. Without a session below, the connection ends at once.
+func (s *stream) abandonLocked() bool {
+	up := s.sec.up
+	up.abandoned = up.early.Len() == 0
+	if up.abandoned {
+		up.limit.Stop()
+	}
+	return up.abandoned
+}
+
+func (s *stream) isAbandoned() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sec.up.abandoned
 }
 
 // doUpgrade runs the handshake on the reader goroutine and reports whether the
@@ -219,7 +238,7 @@ func (s *stream) install(up *upgrade) bool {
 		return false
 	}
 	s.mu.Lock()
-	if s.life.phase >= ended {
+	if s.life.phase >= ended || up.abandoned {
 		s.mu.Unlock()
 		return false
 	}
@@ -264,6 +283,9 @@ func (s *stream) handshakeFailed(err error) {
 	loss, closes := s.lossLocked(err), s.life.phase == closing
 	s.sec.up.early.Reset()
 	s.sec.shaking = false
+	if s.sec.up.abandoned {
+		return
+	}
 	if loss == nil || !s.life.closeFailed(err) {
 		s.endLocked(loss)
 		return

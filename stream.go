@@ -186,7 +186,7 @@ func (s *stream) closeLocked() (goodbye bool) {
 	if s.transfer != nil {
 		s.transfer.interruptLocked()
 	}
-	return s.sec != nil && s.sec.top != nil && s.sec.up == nil
+	return s.sec != nil && s.sec.top != nil && (s.sec.up == nil || s.abandonLocked())
 }
 
 func (s *stream) ExtraInfo(name string) any {

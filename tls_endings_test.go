@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -214,6 +216,66 @@ func TestTLSInsideTLSHandshakeFails(t *testing.T) {
 		require.ErrorContains(t, err, "unsupported versions")
 		require.Equal(t, err, r.awaitLost(t))
 		require.Len(t, r.trace(), 2)
+	})
+}
+
+// TL-08, TL-29: Close during the inner handshake, with nothing that waits for it, is
+// the end of the outer session in good order: what was written to that, then the
+// goodbye, whatever the peer makes of the handshake.
+func TestTLSInsideTLSCloseDuringHandshake(t *testing.T) {
+	eachKind(t, func(t *testing.T, k kind) {
+		for _, opts := range []*strand.TLSOptions{serverTLS(), clientTLS()} {
+			opts.ServerSide = len(opts.Config.Certificates) > 0
+			r := newRecorder()
+			tr, outer := connectedTLS(t, k, r, nil)
+			sent := randomBytes(2_000_000)
+			tr.Write(sent)
+			done := make(chan error, 1)
+			require.NoError(t, strand.StartTLS(tr, opts, func(err error) { done <- err }))
+			tr.Close()
+			got, err := io.ReadAll(outer)
+			require.NoError(t, err, "with a goodbye")
+			requireSame(t, sent, got[:len(sent)], "what was accepted")
+			select {
+			case err := <-done:
+				t.Fatalf("done, %v, before the peer has said goodbye", err)
+			default:
+			}
+			require.NoError(t, outer.Close())
+			require.ErrorIs(t, await(t, "done", done), net.ErrClosed)
+			require.NoError(t, r.awaitLost(t))
+			require.Equal(t, "ConnectionLost nil", r.trace()[len(r.trace())-1])
+		}
+	})
+}
+
+// The same while the handshake goes on: it comes to its end, or it does not.
+func TestTLSInsideTLSCloseAgainstHandshake(t *testing.T) {
+	eachKind(t, func(t *testing.T, k kind) {
+		for i := range rounds / 100 {
+			r, done := upgrader(serverTLS())
+			tr, outer := connectedTLS(t, k, r, nil)
+			_, err := outer.Write([]byte("STARTTLS"))
+			require.NoError(t, err)
+			require.Equal(t, "OK", string(readN(t, outer, 2)))
+			go func() {
+				inner := clientTLSConn(outer)
+				if inner.Handshake() == nil {
+					io.Copy(io.Discard, inner)
+					inner.Close()
+				}
+				io.Copy(io.Discard, outer)
+				outer.Close()
+			}()
+			for range i { // Close comes now before the handshake, now after
+				runtime.Gosched()
+			}
+			tr.Close()
+			if err := await(t, "done", done); err != nil {
+				require.ErrorIs(t, err, net.ErrClosed)
+			}
+			require.NoError(t, r.awaitLost(t))
+		}
 	})
 }
 

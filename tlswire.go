@@ -191,11 +191,13 @@ func (s *stream) readWaiting(p []byte) (n int, err error) {
 	for {
 		perr := s.poll(func(fd uintptr) bool {
 			n, _, err = sockio.Recv(s.kind, fd, p)
-			return err != syscall.EAGAIN
+			return err != syscall.EAGAIN || s.isAbandoned()
 		})
 		switch {
 		case s.isOver():
 			return 0, s.endError()
+		case perr == nil && err == syscall.EAGAIN:
+			return 0, errWouldBlock // the session below goes on
 		case perr == nil:
 			return s.asRead(n, err)
 		case !errors.Is(perr, os.ErrDeadlineExceeded): // that was a wake-up
@@ -216,6 +218,8 @@ func (s *stream) readForeign(p []byte) (int, error) {
 			return n, errWouldBlock
 		case s.isOver():
 			return 0, s.endError()
+		case s.isAbandoned():
+			return 0, errWouldBlock
 		}
 	}
 }
