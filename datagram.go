@@ -309,7 +309,7 @@ func (e *endpoint) takeInTurn(data []byte, from net.Addr, err error) {
 
 // backOff shuts the gate for a while if there were many failures in a row: a
 // descriptor that is broken for good would keep a processor busy. Errors that
-// come now and then, such as refusals, hold up nothing.
+// come now and then hold up nothing.
 func (e *endpoint) backOff() {
 	if e.failures++; e.failures <= 16 {
 		return

@@ -467,7 +467,7 @@ func TestTLSNameOfTheHost(t *testing.T) {
 	server, _ := secureServer(t, "tcp", "127.0.0.1:0", serverTLS(), nil)
 	addr := server.Addrs()[0].String()
 	_, pool := testCert()
-	connect := func(o *strand.TLSOptions) error {
+	connectTo := func(addr string, o *strand.TLSOptions) error {
 		r := newRecorder()
 		tr, _, err := strand.CreateConnection(context.Background(), "tcp", addr, func() *recorder { return r }, &strand.ConnectOptions{TLS: o})
 		if err == nil {
@@ -478,10 +478,16 @@ func TestTLSNameOfTheHost(t *testing.T) {
 		}
 		return err
 	}
+	connect := func(o *strand.TLSOptions) error { return connectTo(addr, o) }
 	require.NoError(t, connect(&strand.TLSOptions{Config: &tls.Config{RootCAs: pool}}), "the certificate is for 127.0.0.1 too")
 	require.Error(t, connect(&strand.TLSOptions{}), "the system's roots do not know the certificate")
 	require.Error(t, connect(&strand.TLSOptions{Config: &tls.Config{RootCAs: pool}, ServerName: "other"}))
 	require.NoError(t, connect(&strand.TLSOptions{Config: &tls.Config{InsecureSkipVerify: true}}))
+
+	server, _ = secureServer(t, "tcp", "[::1]:0", serverTLS(), nil)
+	_, port, err := net.SplitHostPort(server.Addrs()[0].String())
+	require.NoError(t, err)
+	require.NoError(t, connectTo("[::1%1]:"+port, &strand.TLSOptions{Config: &tls.Config{RootCAs: pool}}), "a zone is no part of the name")
 }
 
 // A server counts failed handshakes and logs them at debug level; TL-02: its

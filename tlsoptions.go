@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/tls"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -109,6 +110,7 @@ func (o *TLSOptions) resolveFor(network, address string) (*tlsSettings, error) {
 	host := ""
 	if network != "unix" {
 		host, _, _ = net.SplitHostPort(address) // connecting finds out what is wrong with it
+		host, _, _ = strings.Cut(host, "%")     // the zone is the local machine's, and no certificate has it
 	}
 	return o.resolve(false, host)
 }
